@@ -1,0 +1,121 @@
+"""What the command lines of all scripts share: flags, the device, and one sentence per error."""
+
+import argparse
+import math
+import os
+import sys
+from pathlib import Path
+
+import torch
+
+
+class InputError(ValueError):
+    """Something the user gave cannot be used; the message is one sentence that says what to do."""
+
+
+def parser(description, dataset=None):
+    """An ArgumentParser with the flags of every script; a bad flag raises InputError.
+
+    `dataset` is the default of --dataset, None for the dataset that the checkpoint names.
+    """
+    parser = argparse.ArgumentParser(description=description)
+
+    def error(message):
+        raise InputError(f"{message} (see {parser.prog} --help)")
+
+    parser.error = error
+    parser.add_argument(
+        "--dataset",
+        default=dataset,
+        help="id on the Hugging Face Hub, local folder or file, or synthetic for drawn digits "
+        f"(default: {dataset or 'the one that the checkpoint names'})",
+    )
+    parser.add_argument(
+        "--checkpoint",
+        type=Path,
+        default="checkpoint.pt",
+        help="file with the trained network (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--device",
+        default="auto",
+        help="auto (an accelerator if PyTorch has one, else the CPU), cpu, cuda, cuda:1, mps "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print the closing summary as one JSON object on the last line of standard output",
+    )
+    return parser
+
+
+def whole_number(low, high=math.inf):
+    """The argparse type of an int from low to high."""
+
+    def parse(text):
+        try:
+            number = int(text)
+        except ValueError:
+            number = low - 1
+        if not low <= number <= high:
+            limits = f"from {low} to {high}" if high < math.inf else f"of {low} or more"
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number {limits}")
+        return number
+
+    return parse
+
+
+def positive_number(text):
+    """The argparse type of a float above zero."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return number
+
+
+def choose_device(name):
+    """The torch.device that --device names; InputError when PyTorch does not see it."""
+    devices = {"auto": torch.device("cpu"), "cpu": torch.device("cpu")}
+    if torch.accelerator.is_available():
+        kind = torch.accelerator.current_accelerator().type
+        devices["auto"] = devices[kind] = torch.device(kind)
+        for index in range(torch.accelerator.device_count()):
+            devices[f"{kind}:{index}"] = torch.device(kind, index)
+    if name not in devices:
+        raise InputError(
+            f"--device {name} is not available: PyTorch {torch.__version__} sees "
+            f"{', '.join(device for device in devices if device != 'auto')} on this machine"
+        )
+    return devices[name]
+
+
+def describe_device(device):
+    """The device in words: `cuda (NVIDIA H200)`, `cpu (8 threads)`."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return f"{device} ({torch.get_num_threads()} threads)" if device.type == "cpu" else str(device)
+
+
+def run(main):
+    """Call main(); exit 2 on bad input, 1 on a failed run, 130 on Ctrl-C, without a traceback."""
+    try:
+        main()
+        sys.stdout.flush()
+        return
+    except InputError as error:
+        code, sentence = 2, error
+    except BrokenPipeError as error:
+        # The reader has gone (`train.py | head`): what Python flushes at exit must not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code, sentence = 1, error
+    except OSError as error:
+        code, sentence = 1, error
+    except KeyboardInterrupt:
+        code, sentence = 130, "interrupted"
+    sentence = " ".join(str(sentence).split())  # messages of libraries may have several lines
+    print(f"{Path(sys.argv[0]).name}: {sentence}", file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,37 @@
+"""Files that are written whole or not at all."""
+
+import contextlib
+import os
+import tempfile
+
+from cli import InputError
+
+
+def check_writable(path):
+    """Make the folder of a file; InputError if the file could not be written there later."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            if path.is_dir():
+                raise IsADirectoryError(None, "Is a directory")
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def replacing(path):
+    """Open a binary file that takes path's place once it is complete and on the disk.
+
+    It is written under a temporary name in the same folder and then renamed, so whatever stood at
+    path stays there until the last byte is safe. Raises OSError (disk full, no such folder ...).
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,153 @@
+"""Digits drawn as jittered pen strokes: a stand-in for MNIST where there is no network.
+
+"As MNIST was made" below: Y. LeCun, L. Bottou, Y. Bengio and P. Haffner, "Gradient-based learning
+applied to document recognition", 1998, section III.A.
+"""
+
+import math
+
+import torch
+
+# Ways of writing each digit: strokes, each the control points x,y that the pen visits, in MNIST's
+# 20 x 20 pixel box, x to the right and y down. All ways of one digit are equally likely.
+WAYS = """
+0 leaning: 13,0 6,4 2,11 4,18 9,20 15,16 18,8 16,2 11,0
+0 leaning more: 15,1 7,5 2,12 3,18 9,20 16,14 19,7 17,2 12,1
+0 round: 13,2 7,1 2,7 2,14 9,20 16,17 18,9 15,3 9,2
+0 narrow: 11,0 7,3 5,10 6,17 10,20 14,16 15,9 13,3 10,0
+0 curled inside: 11,2 5,6 3,15 9,20 15,16 17,7 13,1 9,3 11,6
+0 open at the top: 6,1 2,7 2,14 7,20 14,18 18,11 17,4 13,1
+0 open at the right: 16,1 7,2 2,9 3,17 10,20 17,15 17,7 13,2
+1 bar: 12,0 10,10 8,20
+1 slanted bar: 15,0 10,10 5,20
+1 upright bar: 10,0 10,10 10,20
+1 with flag: 8,3 10,0 10,10 10,20
+1 bar to the left: 8,0 10,10 12,20
+1 with flag and base: 4,6 11,0 10,10 9,20 / 2,20 9,20 17,19
+2 flat base: 6,4 9,0 14,3 13,9 8,15 2,18 4,18 10,17 17,19
+2 small loop: 8,3 11,0 15,3 15,9 11,15 5,19 3,16 6,13 11,15 17,18
+2 big loop: 4,3 8,0 13,4 13,10 10,16 5,20 1,16 4,12 9,14 15,18
+2 wide loop: 7,4 10,0 14,4 14,10 9,16 2,19 1,16 6,13 12,13 18,13
+2 like a Z: 2,2 8,1 14,2 12,8 7,13 4,18 6,19 12,18 18,17
+2 low and wide: 1,2 7,0 11,3 7,8 1,12 2,13 10,11 20,12
+3 round: 4,3 9,0 14,3 12,7 8,9 13,10 17,14 12,19 3,20
+3 small top: 4,5 8,1 13,1 12,6 7,9 12,9 16,14 13,19 3,20
+3 upturned tail: 5,3 11,0 16,3 13,7 8,9 14,9 17,14 11,20 3,19 1,16
+3 even bowls: 3,3 7,0 13,0 15,4 12,8 7,9 14,10 17,14 14,19 8,20 2,18
+3 deep waist: 3,2 10,0 15,4 11,9 5,10 12,10 17,14 11,20 2,18
+3 flat top: 3,1 9,1 14,1 11,5 8,8 14,10 16,15 10,20 3,18
+3 low and wide: 0,6 4,2 11,2 12,6 6,9 12,10 19,14 16,19 8,19
+3 with loop: 4,3 10,0 14,4 9,9 6,10 8,8 13,10 16,15 9,20 2,17
+4 open: 6,3 4,7 3,11 9,10 16,10 / 13,0 11,10 9,20
+4 wide: 4,1 1,8 1,12 8,12 15,11 / 14,0 14,10 15,20
+4 slanted: 8,5 3,10 4,11 10,10 14,10 / 17,0 10,9 4,19
+4 closed: 13,0 8,6 2,13 10,13 18,12 / 13,0 13,10 13,20
+4 short stem: 6,1 4,6 5,10 10,10 15,8 / 14,2 13,11 12,20
+5 bar apart: 6,1 5,9 10,9 14,14 11,19 5,20 4,17 / 6,1 10,1 14,0
+5 like an S: 15,0 8,2 5,7 11,8 15,13 11,18 4,20 2,17
+5 low and wide: 19,1 11,2 6,7 11,8 12,11 8,14 0,13
+5 long bar: 20,1 10,1 6,2 5,8 11,12 11,18 7,19 1,18
+5 big bowl: 2,2 2,8 10,7 17,11 16,17 9,19 0,16 / 2,2 9,2 16,0
+5 bar above: 7,4 5,9 10,8 15,12 12,18 3,19 / 7,2 12,2 18,1
+6 small bowl: 13,0 7,6 4,13 4,18 8,20 12,16 11,13 7,14 5,17
+6 round bowl: 9,0 5,6 3,13 6,18 12,19 16,15 14,11 10,12 7,17
+6 wide bowl: 8,0 3,7 2,14 5,19 11,20 17,15 17,9 13,8 8,13 7,18
+6 long stem: 15,0 8,6 3,13 2,17 6,19 12,17 14,13 10,12 6,16
+6 curled stem: 15,2 10,0 5,6 4,14 8,20 14,18 14,12 9,11 5,15
+6 closed bowl: 11,0 6,5 4,12 6,19 12,19 15,13 11,9 5,13
+7 plain: 2,1 8,2 14,1 13,6 11,13 9,20
+7 slanted: 3,5 5,3 10,1 17,2 14,7 8,13 2,20
+7 wide: 1,3 8,2 16,2 18,6 16,13 14,20
+7 rising bar: 4,6 8,3 15,1 15,5 12,13 10,20
+7 serif: 3,7 4,2 10,2 16,2 13,10 10,20
+7 crossbar: 3,2 9,2 15,1 14,6 12,13 10,20 / 7,11 11,11 16,10
+7 long crossbar: 4,3 10,2 16,2 12,9 8,20 / 5,11 11,11 17,10
+8 upright: 14,2 9,1 4,4 6,8 12,12 14,17 10,20 7,15 10,9 14,3 12,0
+8 narrow: 16,3 10,0 6,5 9,10 12,15 7,20 3,17 8,11 14,7 16,3 13,1
+8 slanted: 18,3 12,0 7,4 10,9 11,15 5,20 1,17 7,12 16,6 18,3
+8 flat top: 17,1 8,2 6,6 12,9 15,14 11,19 6,18 5,13 11,9 17,3
+8 open top: 16,3 8,1 4,6 9,10 10,17 6,20 3,15 9,9 17,5 19,0
+8 two circles: 10,0 6,2 6,7 10,9 14,7 14,2 10,0 / 10,9 5,12 5,18 10,20 15,17 14,11 9,9
+8 round: 15,4 10,0 5,3 6,8 13,12 15,17 9,20 4,16 8,11 14,7 15,3
+9 leaning: 14,4 12,0 8,1 6,6 8,10 12,8 14,4 12,11 8,20
+9 upright: 13,4 11,0 7,1 5,5 7,9 11,8 13,4 13,11 13,20
+9 round: 13,5 11,0 6,0 3,5 6,10 11,9 13,5 13,12 14,20
+9 slanted: 16,4 15,1 10,1 7,5 7,9 11,8 16,4 12,11 6,20
+9 low bowl: 14,4 11,0 6,2 4,9 8,11 12,8 14,4 13,12 12,20
+9 open bowl: 16,3 10,1 5,4 4,10 9,11 14,8 15,5 14,12 11,20
+9 curled tail: 14,4 11,0 6,2 6,8 11,8 14,4 14,12 9,20 4,18
+"""
+POINTS = 12  # points of a curve per pair of control points
+SPACING = 0.6  # pixels: width of the Gaussian that joins the points of a curve to a line
+
+
+def spline(n):
+    """The matrix from ``n`` control points to the points of the Catmull-Rom spline through them.
+
+    E. Catmull and R. Rom, "A class of local interpolating splines", 1974.
+    """
+    knots = torch.eye(n)  # and one more at either end, by reflection
+    knots = torch.cat([2 * knots[:1] - knots[1:2], knots, 2 * knots[-1:] - knots[-2:-1]])
+    cubic = torch.tensor([[0.0, 2, 0, 0], [-1, 0, 1, 0], [2, -5, 4, -1], [-1, 3, -3, 1]]) / 2
+    basis = (torch.arange(POINTS + 1)[:, None] / POINTS) ** torch.arange(4) @ cubic
+    return torch.cat([basis @ knots[i : i + 4] for i in range(n - 1)])
+
+
+def write(strokes, count, generator):
+    """``count`` images, uint8 [count, 28, 28], of one way of writing a digit."""
+
+    def normal(*shape):
+        return torch.randn(count, *shape, generator=generator)
+
+    # A writer's hand: random proportions, turn and slant (a little to the right on average), and a
+    # smooth random field of bends, a sum of sines (A. Rahimi and B. Recht, "Random features for
+    # large-scale kernel machines", 2007). The box is [-1, 1] here.
+    spread = torch.tensor([[0.16, 0.06], [0.21, 0.06]])
+    affine = torch.tensor([[1, 0], [-0.03, 1]]) + spread * normal(2, 2)
+    wave, phase, sway = 1.5 * normal(2, 8), math.pi * normal(1, 8), 0.08 * normal(8, 2)
+    radius = (1.15 + 0.45 * normal(1)).clamp(0.5, 2.6)  # of the pen, in pixels
+    curves = []
+    for stroke in strokes.split("/"):
+        control = torch.tensor([[int(v) for v in xy.split(",")] for xy in stroke.split()])
+        control = control / 10 - 1 + 0.12 * normal(len(control), 2)
+        control = control @ affine + torch.sin(control @ wave + phase) @ sway
+        curves.append(spline(control.shape[1]) @ control)
+    step = torch.cat([curve.diff(dim=1) for curve in curves], 1)
+    point = torch.cat([curve[:, :-1] for curve in curves], 1) + step / 2
+
+    # As MNIST was made: the ink fits a 20 x 20 box, its proportions kept.
+    low, high = point.amin(1, keepdim=True), point.amax(1, keepdim=True)
+    scale = (20 - 2 * radius[..., None]) / (high - low).amax(2, keepdim=True)
+    point = (point - (low + high) / 2) * scale + 13.5
+    # The distance from each pixel to the curve, by the log of a sum of Gaussians along the curve. A
+    # Gaussian is a product of one in x and one in y: the sum is one matrix product per image.
+    pixel = torch.arange(28.0)
+    x, y = torch.exp(-(((pixel - point[..., None]) / SPACING) ** 2) / 2).unbind(2)
+    length = (step * scale).norm(dim=2, keepdim=True) / (SPACING * math.sqrt(2 * math.pi))
+    distance = SPACING * (-2 * ((length * y).mT @ x).log()).clamp(0).sqrt()
+    ink = (0.5 + (radius[..., None] - distance) / 1.1).clamp(0, 1)  # the edge is 1.1 pixels wide
+
+    # As MNIST was made: the centre of mass goes to the middle, by whole pixels. Otherwise each
+    # digit keeps an offset of its own, which a network learns in place of its shape.
+    mass = torch.stack([ink.sum(2) @ pixel, ink.sum(1) @ pixel]) / ink.sum((1, 2))
+    row, column = (pixel + (mass - 14).round()[..., None]).long() % 28
+    ink = ink[torch.arange(count)[:, None, None], row[:, :, None], column[:, None]]
+    return (255 * ink).round().to(torch.uint8)
+
+
+def draw(count, seed):
+    """Images uint8 [count, 28, 28] and labels int64 [count], balanced and in random order.
+
+    The same seed draws the same images, whatever else draws random numbers.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randperm(count, generator=generator) % 10
+    way = torch.rand(count, generator=generator)
+    images = torch.empty(count, 28, 28, dtype=torch.uint8)
+    for digit in range(10):
+        ways = [line.split(":")[1] for line in WAYS.split("\n") if line.startswith(str(digit))]
+        for i, strokes in enumerate(ways):
+            chosen = (labels == digit) & ((way * len(ways)).long() == i)
+            for index in chosen.nonzero()[:, 0].split(1000):  # bounds the memory
+                images[index] = write(strokes, len(index), generator)
+    return images, labels

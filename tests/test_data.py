@@ -1,0 +1,233 @@
+import http.server
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import datasets
+import huggingface_hub
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, write_split
+
+import data
+from cli import InputError
+
+
+def test_to_float_is_torchvisions_to_tensor(drawn):
+    from torchvision.transforms import ToTensor
+
+    image = drawn[0][0]
+    assert torch.equal(data.to_float(image[None])[0], ToTensor()(image.numpy()))
+
+
+def test_an_epoch_holds_every_image_once_in_its_own_order():
+    images = torch.arange(1000).remainder(251).byte().view(-1, 1, 1).expand(-1, 28, 28)
+    labels = torch.arange(1000)  # stands for the index of the image
+
+    def epoch(seed, number):
+        batches = data.Batches(images, labels, 64, seed, number)
+        pairs = list(batches)
+        assert len(pairs) == len(batches) == 16
+        assert [len(y) for _, y in pairs] == [64] * 15 + [40]
+        order = torch.cat([y for _, y in pairs])
+        shown = torch.cat([x for x, _ in pairs])
+        assert torch.equal(shown, data.to_float(images[order]))
+        return order.tolist()
+
+    orders = [epoch(seed, number) for seed in (0, 1, 2**32) for number in (1, 2, 3)]
+    assert all(sorted(order) == list(range(1000)) for order in orders)
+    assert len({tuple(order) for order in orders}) == 9
+    assert epoch(1, 2) == orders[4]
+
+
+def test_a_folder_is_read_by_the_types_of_its_columns(dataset, drawn):
+    train, test = data.load(str(dataset), "train"), data.load(str(dataset), "test")
+    assert torch.equal(torch.cat([train.images, test.images]), drawn[0])
+    assert torch.equal(torch.cat([train.labels, test.labels]), drawn[1])
+    assert train.images.dtype == torch.uint8 and train.labels.dtype == torch.int64
+    assert train.class_names == list("0123456789")
+
+
+def test_a_file_holds_the_split_of_its_name(dataset, drawn):
+    test = data.load(str(dataset / "test.parquet"), "test")
+    assert torch.equal(test.images, drawn[0][500:])
+    with pytest.raises(InputError, match=r"split 'train': missing or empty.* test \(100 rows\)"):
+        data.load(str(dataset / "test.parquet"), "train")
+
+
+def test_class_names_are_kept_and_numbers_stand_in_for_missing_ones(tmp_path):
+    images = [np.full((28, 28), 7, np.uint8)] * 2
+    write_split(tmp_path / "d" / "test.parquet", images, [0, 2], names=["Bag", "T-shirt/top", "é"])
+    assert data.load("d", "test").class_names == ["Bag", "T-shirt/top", "é", *"3456789"]
+
+
+# The cache.
+
+
+def cache_file():
+    (path,) = data.CACHE.glob("*-test.npz")
+    return path
+
+
+def test_the_second_load_neither_decodes_nor_imports_datasets(dataset, drawn):
+    data.load(str(dataset), "test")
+    code = (
+        "import sys, data; split = data.load('digits', 'test');"
+        "print(len(split.images), {'datasets', 'torchvision', 'PIL'} & set(sys.modules))"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", code], env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert shown.stdout == "100 set()\n", shown.stderr
+
+
+def test_a_changed_source_is_decoded_again(dataset, drawn):
+    data.load(str(dataset), "test")
+    images, labels = drawn[0][:100].numpy(), drawn[1][:100].tolist()
+    write_split(dataset / "test.parquet", list(images), labels)
+    assert torch.equal(data.load(str(dataset), "test").images, drawn[0][:100])
+
+
+def test_a_damaged_cache_is_made_anew(dataset, drawn, monkeypatch):
+    data.load(str(dataset), "test")
+    whole = cache_file().read_bytes()
+    positions = np.random.default_rng(0).integers(0, len(whole), 30).tolist()
+    flipped = [whole[:p] + bytes([whole[p] ^ 16]) + whole[p + 1 :] for p in positions]
+    for content in [b"", b"text", whole[:1000], whole[:-1], *flipped]:
+        cache_file().write_bytes(content)
+        split = data.load(str(dataset), "test")
+        assert torch.equal(split.images, drawn[0][500:])
+        assert torch.equal(split.labels, drawn[1][500:])
+        assert split.class_names == list("0123456789")
+    monkeypatch.setattr(data, "_decode", None)  # would fail if the last one had not been mended
+    data.load(str(dataset), "test")
+
+
+def test_without_a_writable_cache_the_data_is_there_all_the_same(dataset, drawn, capsys):
+    data.CACHE.write_text("a file where the folder should be")
+    assert torch.equal(data.load(str(dataset), "test").images, drawn[0][500:])
+    assert "the next run decodes" in capsys.readouterr().err
+
+
+# Bad input.
+
+
+def save(path, columns, features):
+    path.parent.mkdir(exist_ok=True)
+    datasets.Dataset.from_dict(columns, datasets.Features(features)).to_parquet(path)
+
+
+GREY = np.zeros((28, 28), np.uint8)
+IMAGE = datasets.Image()
+LABEL = datasets.ClassLabel(names=list("0123456789"))
+PNG = datasets.Image().encode_example(GREY)["bytes"]
+NUMBER = datasets.Value("int64")
+
+
+@pytest.mark.parametrize(
+    "columns, features, sentence",
+    [
+        ({"y": [1]}, {"y": LABEL}, "exactly one Image column, and 0 of its columns (y)"),
+        ({"x": [GREY]}, {"x": IMAGE}, "exactly one ClassLabel column, and 0"),
+        ({"x": [GREY], "y": [1]}, {"x": IMAGE, "y": NUMBER}, "exactly one ClassLabel column"),
+        (
+            {"x": [GREY], "z": [GREY], "y": [1]},
+            {"x": IMAGE, "z": IMAGE, "y": LABEL},
+            "exactly one Image column, and 2 of its columns (x, z, y)",
+        ),
+        (
+            {"x": [GREY], "y": [1]},
+            {"x": IMAGE, "y": datasets.ClassLabel(names=list("0123456789a"))},
+            "11 classes, and the network has 10 outputs",
+        ),
+        ({"x": [GREY] * 2, "y": [1, -1]}, {"x": IMAGE, "y": LABEL}, "row 1: the label is -1"),
+        ({"x": [GREY], "y": [None]}, {"x": IMAGE, "y": LABEL}, "row 0: the label is None"),
+        ({"x": [], "y": []}, {"x": IMAGE, "y": LABEL}, "corresponds to no data"),
+        (
+            {"x": [GREY[:20]], "y": [1]},
+            {"x": IMAGE, "y": LABEL},
+            "row 0: not a usable image: 28 x 20",
+        ),
+        (
+            {"x": [np.zeros((28, 28, 3), np.uint8)], "y": [1]},
+            {"x": IMAGE, "y": LABEL},
+            "28 x 28 RGB, and not 28 x 28 grey",
+        ),
+        ({"x": [None], "y": [1]}, {"x": IMAGE, "y": LABEL}, "row 0: not a usable image"),
+        *(
+            ({"x": [{"bytes": content, "path": None}], "y": [1]}, {"x": IMAGE, "y": LABEL}, "row 0")
+            for content in (b"", b"no image", PNG[:40], PNG[:-20], PNG[:50] + b"\0" + PNG[51:])
+        ),
+    ],
+)
+def test_a_dataset_that_cannot_be_used_gets_a_sentence(tmp_path, columns, features, sentence):
+    save(tmp_path / "d" / "test.parquet", columns, features)
+    with pytest.raises(InputError, match=re.escape(sentence)):
+        data.load("d", "test")
+    assert not data.CACHE.exists()
+
+
+def test_what_is_no_dataset_gets_a_sentence(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "garbage").mkdir()
+    (tmp_path / "garbage" / "test.parquet").write_bytes(b"garbage")
+    for name, sentence in {
+        "../nowhere": "no such file or folder",
+        "a/b/c": "no such file or folder",
+        "": "no such file or folder",
+        "empty": "cannot be read",
+        "garbage": "cannot be read",
+    }.items():
+        with pytest.raises(InputError, match=sentence):
+            data.load(name, "test")
+
+
+def test_mnist_with_other_checksums_is_refused(dataset, monkeypatch):
+    splits = data._open(str(dataset))
+    monkeypatch.setattr(data, "_open", lambda name: splits)
+    with pytest.raises(InputError, match="not the MNIST whose checksums are known"):
+        data.load(data.MNIST, "test")
+
+
+# The Hugging Face Hub, played by a socket on this machine.
+
+
+def test_a_hub_that_refuses_the_connection(monkeypatch):
+    start = time.monotonic()
+    with pytest.raises(InputError, match="(?s)cannot be reached.*DATASET=folder.*make demo"):
+        data.load(data.MNIST, "test")
+    assert time.monotonic() - start < 30
+
+
+def test_a_hub_that_never_answers(monkeypatch):
+    monkeypatch.setattr(data, "HUB_TIMEOUT", 1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", address)
+        start = time.monotonic()
+        with pytest.raises(InputError, match="cannot be reached"):
+            data.load(data.MNIST, "test")
+        assert time.monotonic() - start < 5
+
+
+def test_a_dataset_that_the_hub_does_not_have(monkeypatch):
+    class Hub(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(404)
+            self.send_header("X-Error-Code", "RepoNotFound")
+            self.end_headers()
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Hub) as hub:
+        threading.Thread(target=hub.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{hub.server_port}"
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", address)
+        with pytest.raises(InputError, match="neither a file or folder here nor on the Hub"):
+            data.load("nobody/nothing", "test")
+        hub.shutdown()
