@@ -1,0 +1,107 @@
+"""The network, its evaluation and its checkpoint."""
+
+import io
+import platform
+import warnings
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from cli import InputError
+from data import to_float
+from files import replacing
+
+EVALUATION_BATCH = 1000  # images: small enough for the caches of a CPU
+
+
+class MLP(nn.Module):
+    """784-128-10: from images [N, 1, 28, 28] in [0, 1] to logits [N, 10]; 101,770 parameters."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Flatten(), nn.Linear(28 * 28, 128), nn.ReLU(), nn.Linear(128, 10)
+        )
+
+    def forward(self, images):
+        return self.layers(images)
+
+
+class Evaluation(NamedTuple):
+    """How a model does on a set of images."""
+
+    loss: float  # mean cross-entropy, in nats
+    errors: int
+    logits: torch.Tensor  # float32 [N, 10]
+
+    @property
+    def accuracy(self):
+        return 1 - self.errors / len(self.logits)
+
+
+@torch.inference_mode()
+def evaluate(model, images, labels):
+    """The Evaluation of a model on images uint8 [N, 28, 28] and labels int64 [N] on its device."""
+    logits = torch.cat([model(to_float(batch)) for batch in images.split(EVALUATION_BATCH)])
+    loss = F.cross_entropy(logits, labels).item()
+    return Evaluation(loss, (logits.argmax(1) != labels).sum().item(), logits)
+
+
+@dataclass
+class Checkpoint:
+    """What a training run leaves: plain tensors and plain values, enough to explain itself."""
+
+    weights: dict  # the state_dict of an MLP, on the CPU
+    dataset: str
+    class_names: list  # ten strings
+    recipe: dict  # name, epochs, batch_size, learning_rate
+    seed: int
+    epoch: int
+    history: list  # a dict per epoch: epoch, loss, test_accuracy, errors, seconds
+    test_accuracy: float
+    versions: dict
+
+
+def save_checkpoint(path, model, **facts):
+    """Write the Checkpoint of a model; OSError leaves what stood at path untouched."""
+    weights = {name: tensor.cpu() for name, tensor in model.state_dict().items()}
+    versions = {"python": platform.python_version(), "torch": str(torch.__version__)}
+    # By way of memory, because torch.save reports a full disk as anything but an OSError.
+    buffer = io.BytesIO()
+    torch.save(asdict(Checkpoint(weights=weights, versions=versions, **facts)), buffer)
+    with replacing(path) as file:
+        file.write(buffer.getbuffer())
+
+
+def load_checkpoint(path):
+    """(model on the CPU, Checkpoint); InputError where the file is missing or anything else.
+
+    Code is never run: weights_only=True refuses a pickle that holds any.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"checkpoint {path}: there is none, train first (make train)") from None
+    except OSError as error:
+        raise InputError(f"checkpoint {path}: cannot be read ({error.strerror})") from error
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about a pickle that is refused anyway
+            state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        checkpoint = Checkpoint(**state)
+    except Exception as error:  # What is no checkpoint fails in many ways.
+        raise InputError(
+            f"checkpoint {path}: damaged, or not written by train.py; train anew (make train) "
+            "or give another --checkpoint"
+        ) from error
+    model = MLP()
+    try:
+        model.load_state_dict(checkpoint.weights)
+    except Exception as error:
+        raise InputError(
+            f"checkpoint {path}: its weights are not those of a 784-128-10 network"
+        ) from error
+    return model, checkpoint

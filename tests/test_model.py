@@ -1,0 +1,166 @@
+import os
+import pickle
+import resource
+
+import numpy as np
+import pytest
+import torch
+
+import data
+import train
+from cli import InputError
+from model import MLP, evaluate, load_checkpoint, save_checkpoint
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return MLP()
+
+
+FACTS = {
+    "dataset": "synthetic",
+    "class_names": list("0123456789"),
+    "recipe": {"name": "quick", "epochs": 1},
+    "seed": 0,
+    "epoch": 1,
+    "history": [{"epoch": 1, "loss": 0.5}],
+    "test_accuracy": 0.9,
+}
+
+
+def random_images(count):
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (count, 28, 28), dtype=torch.uint8, generator=generator)
+    return images, torch.randint(0, 10, (count,), generator=generator)
+
+
+def test_the_network_has_101770_parameters(model):
+    assert sum(p.numel() for p in model.parameters()) == 784 * 128 + 128 + 128 * 10 + 10 == 101_770
+
+
+def test_forward_loss_and_gradients_agree_with_numpy(model):
+    images, labels = random_images(32)
+    loss = torch.nn.functional.cross_entropy(model(data.to_float(images)), labels)
+    loss.backward()
+
+    w1, b1, w2, b2 = (p.detach().double().numpy() for p in model.parameters())
+    x = images.numpy().reshape(32, 784) / 255
+    a = x @ w1.T + b1
+    h = np.maximum(a, 0)
+    z = h @ w2.T + b2
+    p = np.exp(z - z.max(1, keepdims=True))
+    p /= p.sum(1, keepdims=True)
+    expected_loss = -np.log(p[np.arange(32), labels]).mean()
+    dz = (p - np.eye(10)[labels]) / 32
+    da = dz @ w2 * (a > 0)
+    expected = [da.T @ x, da.sum(0), dz.T @ h, dz.sum(0)]
+
+    np.testing.assert_allclose(model(data.to_float(images)).detach(), z, atol=1e-6)
+    assert loss.item() == pytest.approx(expected_loss, abs=1e-6)
+    for parameter, gradient in zip(model.parameters(), expected, strict=True):
+        np.testing.assert_allclose(parameter.grad, gradient, atol=1e-6)
+
+
+def test_evaluate_agrees_with_a_count_by_hand(model):
+    images, labels = random_images(2_345)  # not a multiple of the batch size
+    errors = total = 0
+    for image, label in zip(images, labels, strict=True):
+        logits = model(image.reshape(1, 1, 28, 28) / 255)[0]
+        errors += int(logits.argmax() != label)
+        total -= logits.log_softmax(0)[label].item()
+    result = evaluate(model, images, labels)
+    assert result.errors == errors and 0 < errors < 2_345
+    assert result.accuracy == pytest.approx(1 - errors / 2_345)
+    assert result.loss == pytest.approx(total / 2_345, rel=1e-5)
+    assert result.logits.shape == (2_345, 10)
+
+
+def test_save_and_load(tmp_path, model):
+    save_checkpoint(tmp_path / "c.pt", model, **FACTS)
+    loaded, checkpoint = load_checkpoint(tmp_path / "c.pt")
+    images, labels = random_images(10)
+    assert torch.equal(
+        evaluate(loaded, images, labels).logits, evaluate(model, images, labels).logits
+    )
+    assert {name: getattr(checkpoint, name) for name in FACTS} == FACTS
+    assert checkpoint.versions["torch"] == torch.__version__
+
+
+class Code:
+    def __reduce__(self):
+        return os.mkdir, ("ran",)
+
+
+def damage(path, content):
+    """Ways in which a file is no checkpoint."""
+    yield "empty", b""
+    yield "text", b"this is no checkpoint\n"
+    yield "code", pickle.dumps({"weights": Code()})
+    for part in (0.01, 0.5, 0.99):
+        yield f"cut at {part}", content[: int(part * len(content))]
+    for name, state in {
+        "list": [1, 2],
+        "tensor": torch.zeros(3),
+        "state_dict": MLP().state_dict(),
+        "code in a zip": {"weights": Code()},
+    }.items():
+        torch.save(state, path)
+        yield name, path.read_bytes()
+
+
+def test_what_is_no_checkpoint_is_refused_and_not_run(tmp_path, model):
+    path = tmp_path / "c.pt"
+    save_checkpoint(path, model, **FACTS)
+    for name, content in damage(tmp_path / "other.pt", path.read_bytes()):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match="damaged, or not written by train.py"):
+            load_checkpoint(path)
+        assert not (tmp_path / "ran").exists(), name
+
+
+@pytest.mark.parametrize(
+    "other", [torch.nn.Linear(784, 10), torch.nn.Sequential(torch.nn.Linear(784, 64))]
+)
+def test_another_architecture_is_refused(tmp_path, other):
+    save_checkpoint(tmp_path / "c.pt", other, **FACTS)
+    with pytest.raises(InputError, match="not those of a 784-128-10 network"):
+        load_checkpoint(tmp_path / "c.pt")
+
+
+def test_a_missing_checkpoint_says_to_train_and_a_folder_is_none(tmp_path):
+    with pytest.raises(InputError, match="make train"):
+        load_checkpoint(tmp_path / "c.pt")
+    with pytest.raises(InputError, match="directory"):
+        load_checkpoint(tmp_path)
+
+
+def test_a_full_disk_while_saving_leaves_the_old_checkpoint(tmp_path, model):
+    path = tmp_path / "c.pt"
+    save_checkpoint(path, model, **FACTS)
+    before = path.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # bytes a file may have
+    try:
+        with pytest.raises(OSError):
+            save_checkpoint(path, model, **FACTS | {"epoch": 2})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_adam_is_pytorchs(model):
+    images, labels = random_images(64)
+    other = MLP()
+    other.load_state_dict(model.state_dict())
+    for network, optimizer in (
+        (model, train.Adam(model.parameters(), 0.01, fused=True)),
+        (other, torch.optim.Adam(other.parameters(), 0.01)),
+    ):
+        for _ in range(5):
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(network(data.to_float(images)), labels).backward()
+            optimizer.step()
+    for mine, theirs in zip(model.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-4)

@@ -1,0 +1,175 @@
+"""Train a 784-128-10 network on MNIST, or on any dataset of its shape, and save a checkpoint."""
+
+import inspect
+import json
+import time
+from dataclasses import asdict, dataclass, fields, replace
+
+import torch
+import torch.nn.functional as F
+from tqdm import tqdm  # `datasets` brings it
+
+import cli
+import data
+from files import check_writable
+from model import MLP, evaluate, save_checkpoint
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The settings of a training run."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float  # at its highest
+
+
+# Chosen on a validation split, the last 10,000 training images.
+RECIPES = {"quick": Recipe(epochs=8, batch_size=256, learning_rate=0.01)}
+WARMUP = 0.1  # share of a run in which the learning rate rises
+
+
+class Adam(torch.optim.Adam):
+    """torch.optim.Adam without the wrappers that import torch.compile's compiler at first use.
+
+    Nothing here is compiled, and that import takes half as long again as `import torch`.
+    """
+
+    add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
+    zero_grad = inspect.unwrap(torch.optim.Optimizer.zero_grad)
+    step = torch.no_grad()(inspect.unwrap(torch.optim.Adam.step))
+
+
+def learning_rate(step, steps, highest):
+    """The rate at a step (from 0): a linear rise during WARMUP, then a linear fall to zero."""
+    rise = (step + 1) / (WARMUP * steps)
+    fall = (steps - step) / ((1 - WARMUP) * steps)
+    return highest * min(rise, fall, 1)
+
+
+def train(model, split, recipe, seed):
+    """Train the model in place on a data.Split; after each epoch yield (epoch, mean loss in nats).
+
+    The model and the split are on the same device.
+    """
+    optimizer = Adam(model.parameters(), recipe.learning_rate, fused=True)
+    for epoch in range(1, recipe.epochs + 1):
+        batches = data.Batches(split.images, split.labels, recipe.batch_size, seed, epoch)
+        steps = recipe.epochs * len(batches)
+        progress = tqdm(batches, f"epoch {epoch}", disable=None, leave=False, delay=1)
+        # The loss is summed on the device and read once an epoch, because reading waits for a GPU.
+        total = torch.zeros((), device=split.images.device)
+        for step, (images, labels) in enumerate(progress, start=(epoch - 1) * len(batches)):
+            optimizer.param_groups[0]["lr"] = learning_rate(step, steps, recipe.learning_rate)
+            loss = F.cross_entropy(model(images), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            total += loss.detach() * len(labels)
+        yield epoch, total.item() / len(split.images)
+
+
+def parse_args():
+    parser = cli.parser(__doc__, dataset=data.MNIST)
+    parser.add_argument(
+        "--recipe", choices=RECIPES, default="quick", help="named settings (default: %(default)s)"
+    )
+    for field in fields(Recipe):
+        defaults = ", ".join(f"{name} {getattr(RECIPES[name], field.name)}" for name in RECIPES)
+        parser.add_argument(
+            f"--{field.name.replace('_', '-')}",
+            type=cli.whole_number(1) if field.type is int else cli.positive_number,
+            help=f"instead of the recipe's ({defaults})",
+        )
+    parser.add_argument(
+        "--seed",
+        type=cli.whole_number(0, 2**32 - 1),
+        default=0,
+        help="decides the first weights and the order of the images (default: %(default)s)",
+    )
+    return parser.parse_args()
+
+
+def main():
+    args = parse_args()
+    given = {field.name: getattr(args, field.name) for field in fields(Recipe)}
+    recipe = replace(
+        RECIPES[args.recipe], **{name: value for name, value in given.items() if value is not None}
+    )
+    device = cli.choose_device(args.device)
+    check_writable(args.checkpoint)
+
+    # The data moves to the device once, as bytes.
+    training = data.load(args.dataset, "train").to(device)
+    test = data.load(args.dataset, "test").to(device)
+    if recipe.batch_size > len(training.images):
+        raise cli.InputError(
+            f"--batch-size {recipe.batch_size} is more than the {len(training.images)} training "
+            "images"
+        )
+
+    torch.manual_seed(args.seed)
+    model = MLP().to(device)
+
+    print(f"device      {cli.describe_device(device)}, PyTorch {torch.__version__}")
+    print(f"dataset     {args.dataset}: {len(training.images):,} + {len(test.images):,} images")
+    print(f"network     784-128-10, {sum(p.numel() for p in model.parameters()):,} parameters")
+    print(
+        f"recipe      {args.recipe}: {recipe.epochs} epochs, batch size {recipe.batch_size}, "
+        f"learning rate {recipe.learning_rate}, seed {args.seed}"
+    )
+    print("\nepoch    loss  test accuracy  errors  seconds")
+
+    # The test set is read after each epoch and decides nothing.
+    history = []
+    start = epoch_start = time.perf_counter()
+    for epoch, loss in train(model, training, recipe, args.seed):
+        seconds = time.perf_counter() - epoch_start
+        result = evaluate(model, test.images, test.labels)
+        history.append(
+            {
+                "epoch": epoch,
+                "loss": loss,
+                "test_accuracy": result.accuracy,
+                "errors": result.errors,
+                "seconds": seconds,
+            }
+        )
+        print(
+            f"{epoch:5}  {loss:6.4f}  {result.accuracy:13.2%}  {result.errors:6,}  {seconds:7.2f}",
+            flush=True,
+        )
+        epoch_start = time.perf_counter()
+    seconds = time.perf_counter() - start
+
+    save_checkpoint(
+        args.checkpoint,
+        model,
+        dataset=args.dataset,
+        class_names=training.class_names,
+        recipe={"name": args.recipe, **asdict(recipe)},
+        seed=args.seed,
+        epoch=epoch,
+        history=history,
+        test_accuracy=result.accuracy,
+    )
+    print(f"\naccuracy    {result.accuracy:.2%} of the test images, {result.errors:,} errors")
+    print(f"time        {seconds:.2f} s in the training loop, evaluation included")
+    print(f"checkpoint  {args.checkpoint}")
+    if args.json:
+        print(
+            json.dumps(
+                {
+                    "test_accuracy": result.accuracy,
+                    "errors": result.errors,
+                    "epochs": epoch,
+                    "seconds": seconds,
+                    "device": str(device),
+                    "checkpoint": str(args.checkpoint),
+                }
+            )
+        )
+
+
+if __name__ == "__main__":
+    cli.run(main)
