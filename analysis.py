@@ -1,0 +1,188 @@
+"""Show what a trained network gets wrong on the test images, and picture its worst mistakes."""
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+import cli
+import data
+from files import check_writable, replacing
+from model import evaluate, load_checkpoint
+
+WORST = 10  # mistakes to picture
+CONFUSIONS = 10  # pairs of classes to list
+SCALE = 10  # pixels of a picture per pixel of its image
+CONTACT_SHEET = "contact_sheet.png"
+PICTURE = re.compile(r"\d+_true-.+_predicted-.+_probability-[01]\.\d{4}_index-\d+\.png")
+
+
+class Mistake(NamedTuple):
+    """A test image that the network takes for another class than its own."""
+
+    index: int
+    true: str  # class names
+    predicted: str
+    probability: float  # that the network gives the predicted class
+
+    def file_name(self, rank):
+        true, predicted = (re.sub(r"\W+", "-", name) for name in (self.true, self.predicted))
+        return (
+            f"{rank:02}_true-{true}_predicted-{predicted}"
+            f"_probability-{self.probability:.4f}_index-{self.index}.png"
+        )
+
+
+def find_mistakes(logits, labels, class_names):
+    """All mistakes, the most confident first, ties by index; logits [N, 10], labels int64 [N]."""
+    predictions = logits.argmax(1)
+    # In float32 the probabilities of many confident mistakes would be rounded to exactly 1.
+    probabilities = logits.double().softmax(1).amax(1)
+    wrong = (predictions != labels).nonzero().flatten()
+    order = probabilities[wrong].argsort(descending=True, stable=True)
+    return [
+        Mistake(
+            index,
+            class_names[labels[index]],
+            class_names[predictions[index]],
+            probabilities[index].item(),
+        )
+        for index in wrong[order].tolist()
+    ]
+
+
+def enlarge(image):
+    """A picture of an image uint8 [28, 28] with hard-edged pixels."""
+    picture = Image.fromarray(image.numpy())
+    return picture.resize((28 * SCALE, 28 * SCALE), Image.Resampling.NEAREST)
+
+
+def contact_sheet(pictures, captions, columns=5):
+    """One picture of many, each with its caption (lines of text) below it."""
+    font = ImageFont.load_default(size=17)
+    gap = 16
+    width = 28 * SCALE + gap
+    height = 28 * SCALE + 5 * gap
+    rows = -(-len(pictures) // columns)
+    sheet = Image.new("L", (columns * width + gap, rows * height + gap), "white")
+    draw = ImageDraw.Draw(sheet)
+    for position, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
+        left = gap + position % columns * width
+        top = gap + position // columns * height
+        sheet.paste(picture, (left, top))
+        draw.multiline_text((left, top + 28 * SCALE + gap // 4), caption, "black", font)
+    return sheet
+
+
+def write_pictures(folder, pictures):
+    """Write {file name: picture} into the folder, then remove what an earlier run left there."""
+    for name, picture in pictures.items():
+        with replacing(folder / name) as file:
+            picture.save(file, "png")
+    for path in folder.iterdir():
+        if path.name not in pictures and (
+            path.name == CONTACT_SHEET or PICTURE.fullmatch(path.name)
+        ):
+            path.unlink()
+
+
+def print_report(logits, labels, class_names):
+    """Print the errors per class and the most frequent confusions."""
+    pairs = labels * 10 + logits.argmax(1)
+    confusion = torch.bincount(pairs, minlength=100).view(10, 10)  # [true, predicted]
+    width = max(len("class"), *(len(name) for name in class_names))
+
+    print(f"\n{'class':{width}}  images  errors  error rate")
+    for index, name in enumerate(class_names):
+        images = confusion[index].sum().item()
+        errors = images - confusion[index, index].item()
+        print(f"{name:{width}}  {images:6,}  {errors:6,}  {errors / max(images, 1):10.2%}")
+
+    confusion.fill_diagonal_(0)
+    frequent = confusion.flatten().argsort(descending=True, stable=True)[:CONFUSIONS]
+    print(f"\n{'true':{width}}  {'predicted':{max(width, 9)}}  errors")
+    for true, predicted in zip((frequent // 10).tolist(), (frequent % 10).tolist(), strict=True):
+        if errors := confusion[true, predicted].item():
+            name, other = class_names[true], class_names[predicted]
+            print(f"{name:{width}}  {other:{max(width, 9)}}  {errors:6,}")
+
+
+def parse_args():
+    parser = cli.parser(__doc__)
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default="misclassified_samples",
+        help="folder of the pictures (default: %(default)s)",
+    )
+    return parser.parse_args()
+
+
+def main():
+    args = parse_args()
+    device = cli.choose_device(args.device)
+    model, checkpoint = load_checkpoint(args.checkpoint)
+    check_writable(args.output / CONTACT_SHEET)
+    dataset = args.dataset or checkpoint.dataset
+    test = data.load(dataset, "test")
+    if test.class_names != checkpoint.class_names:
+        raise cli.InputError(
+            f"dataset {dataset!r} has the classes {', '.join(test.class_names)}, and checkpoint "
+            f"{args.checkpoint} was trained on {', '.join(checkpoint.class_names)}"
+        )
+
+    result = evaluate(model.to(device), *test.to(device)[:2])
+    standard_error = math.sqrt(result.accuracy * (1 - result.accuracy) / len(test.labels))
+    logits = result.logits.cpu()
+
+    recipe = checkpoint.recipe
+    print(f"device      {cli.describe_device(device)}, PyTorch {torch.__version__}")
+    print(
+        f"checkpoint  {args.checkpoint}: {checkpoint.epoch} epochs of recipe {recipe['name']}, "
+        f"seed {checkpoint.seed}, on {checkpoint.dataset}"
+    )
+    print(f"dataset     {dataset}: {len(test.labels):,} test images")
+    print(
+        f"accuracy    {result.accuracy:.2%} with a standard error of {standard_error:.2%}, "
+        f"{result.errors:,} errors"
+    )
+    print_report(logits, test.labels, test.class_names)
+
+    mistakes = find_mistakes(logits, test.labels, test.class_names)[:WORST]
+    pictures, captions = {}, []
+    for rank, mistake in enumerate(mistakes, start=1):
+        pictures[mistake.file_name(rank)] = enlarge(test.images[mistake.index])
+        captions.append(
+            f"{rank}. true {mistake.true}\nread as {mistake.predicted}\n"
+            f"probability {mistake.probability:.4f}, image {mistake.index}"
+        )
+    if mistakes:
+        pictures[CONTACT_SHEET] = contact_sheet(list(pictures.values()), captions)
+    write_pictures(args.output, pictures)
+
+    print("\nthe most confident mistakes:" if mistakes else "\nno mistakes, so no pictures")
+    for name in pictures:
+        print(args.output / name)
+    if 0 < len(mistakes) < WORST:
+        print(f"these are all: there are fewer than {WORST} mistakes")
+    if args.json:
+        print(
+            json.dumps(
+                {
+                    "test_accuracy": result.accuracy,
+                    "standard_error": standard_error,
+                    "errors": result.errors,
+                    "images": len(test.labels),
+                    "worst": [mistake._asdict() for mistake in mistakes],
+                    "output": str(args.output),
+                }
+            )
+        )
+
+
+if __name__ == "__main__":
+    cli.run(main)

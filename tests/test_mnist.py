@@ -1,0 +1,77 @@
+"""On the real MNIST: make test DATASET=folder."""
+
+import hashlib
+import re
+import statistics
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import MNIST
+from PIL import Image
+
+import analysis
+import data
+import train
+from model import MLP, evaluate, load_checkpoint
+
+pytestmark = pytest.mark.skipif(not MNIST, reason="no folder with MNIST: make test DATASET=folder")
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch, tmp_path_factory):
+    """One cache for all tests, so that the images are decoded once."""
+    monkeypatch.setattr(data, "CACHE", tmp_path_factory.getbasetemp() / "cache")
+
+
+def accuracies(dataset, test, seeds):
+    split = data.load(dataset, "train")
+    for seed in seeds:
+        torch.manual_seed(seed)
+        model = MLP()
+        for _ in train.train(model, split, train.RECIPES["quick"], seed):
+            pass
+        yield 100 * evaluate(model, test.images, test.labels).accuracy
+
+
+@pytest.mark.parametrize("split, count", [("train", 60_000), ("test", 10_000)])
+def test_the_decoded_bytes_have_the_known_checksums(split, count):
+    images, labels, class_names = data.load(MNIST, split)
+    assert images.shape == (count, 28, 28) and class_names == list("0123456789")
+    assert data.MNIST_SHA256[split] == (
+        hashlib.sha256(images.numpy().tobytes()).hexdigest(),
+        hashlib.sha256(labels.byte().numpy().tobytes()).hexdigest(),
+    )
+
+
+def test_the_quick_recipe_reaches_97_8_percent():
+    assert statistics.mean(accuracies(MNIST, data.load(MNIST, "test"), range(5))) >= 97.8
+
+
+def test_drawn_digits_carry_over():
+    test = data.load(MNIST, "test")
+    assert statistics.mean(accuracies("synthetic", test, range(3))) >= 85
+
+
+def test_the_ten_pictures_are_misread_and_in_order(run):
+    assert run(train.main, "--dataset", MNIST, "--epochs", 2)[0] == 0
+    assert run(analysis.main)[0] == 0
+    model, _ = load_checkpoint(Path("checkpoint.pt"))
+    test = data.load(MNIST, "test")
+    logits = evaluate(model, test.images, test.labels).logits.double()
+    mistakes = logits.argmax(1) != test.labels
+    confidence = torch.where(mistakes, logits.softmax(1).amax(1), 0)
+
+    shown = []
+    for path in sorted(Path("misclassified_samples").glob("[0-9]*.png")):
+        rank, true, predicted, _, index = re.findall(r"[\d.]+", path.stem)
+        index = int(index)
+        with Image.open(path) as picture:
+            pixels = torch.from_numpy(np.asarray(picture)[5::10, 5::10].copy())
+        assert torch.equal(pixels, test.images[index])
+        reading = model(data.to_float(pixels[None])).argmax().item()
+        assert reading == int(predicted) != test.labels[index].item() == int(true)
+        assert int(rank) == len(shown) + 1
+        shown.append(confidence[index].item())
+    assert len(shown) == 10 and shown == confidence.sort(descending=True).values[:10].tolist()

@@ -1,0 +1,259 @@
+"""The scripts through their command lines, from a dataset to pictures."""
+
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, write_split
+from PIL import Image
+
+import analysis
+import data
+import train
+from model import evaluate, load_checkpoint
+
+
+@pytest.fixture
+def trained(run, dataset):
+    assert run(train.main, "--dataset", "digits", "--epochs", 2)[0] == 0
+    return dataset
+
+
+def pictures(folder="misclassified_samples"):
+    return sorted(path.name for path in (ROOT.__class__(folder)).glob("[0-9]*.png"))
+
+
+def test_train_prints_a_header_a_line_per_epoch_and_a_summary(run, dataset):
+    code, out, err = run(train.main, "--dataset", "digits", "--epochs", 3, "--json")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert [line.split()[0] for line in lines[:4]] == ["device", "dataset", "network", "recipe"]
+    assert "500 + 100 images" in lines[1] and "101,770 parameters" in lines[2]
+    table = lines[lines.index("") + 1 :][:4]
+    assert [line.split()[0] for line in table] == ["epoch", "1", "2", "3"]
+    assert len({len(line) for line in table}) == 1
+    summary = json.loads(lines[-1])
+    model, checkpoint = load_checkpoint(dataset.parent / "checkpoint.pt")
+    result = evaluate(model, *data.load("digits", "test")[:2])
+    assert summary["errors"] == result.errors == checkpoint.history[-1]["errors"]
+    assert summary["test_accuracy"] == result.accuracy == checkpoint.test_accuracy
+    assert checkpoint.recipe == {
+        "name": "quick",
+        "epochs": 3,
+        "batch_size": 256,
+        "learning_rate": 0.01,
+    }
+    assert (checkpoint.epoch, checkpoint.seed, checkpoint.dataset) == (3, 0, "digits")
+    assert checkpoint.class_names == list("0123456789")
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(run, dataset):
+    weights = []
+    for seed in (5, 5, 6):
+        run(train.main, "--dataset", "digits", "--epochs", 2, "--seed", seed)
+        weights.append(load_checkpoint(dataset.parent / "checkpoint.pt")[1].weights)
+    first, second, other = weights
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not any(torch.equal(first[name], other[name]) for name in first)
+
+
+def test_the_learning_rate_rises_to_the_highest_and_falls_to_zero():
+    rates = [train.learning_rate(step, 1000, 0.5) for step in range(1000)]
+    peak = rates.index(max(rates))
+    assert max(rates) == 0.5 and 95 <= peak <= 105
+    assert rates[0] == pytest.approx(0.5 / 100) and 0 < rates[-1] < 0.001
+    assert rates[: peak + 1] == sorted(rates[: peak + 1])
+    assert rates[peak:] == sorted(rates[peak:], reverse=True)
+
+
+def test_a_training_run_learns(run):
+    code, out, _ = run(train.main, "--dataset", "synthetic", "--epochs", 3, "--json")
+    assert code == 0 and json.loads(out.splitlines()[-1])["test_accuracy"] > 0.8
+
+
+def test_a_second_run_starts_fast_because_it_imports_little(trained):
+    code = (
+        "import sys, train, analysis, cli;"
+        "sys.argv = ['train.py', '--dataset', 'digits', '--epochs', '1']; cli.run(train.main);"
+        "sys.argv = ['analysis.py']; cli.run(analysis.main);"
+        "print({'datasets', 'torchvision', 'torch._dynamo'} & set(sys.modules))"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", code], env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert shown.stdout.splitlines()[-1] == "set()", shown.stderr
+
+
+# analysis.py
+
+
+def test_mistakes_come_in_order_of_confidence_and_ties_by_index():
+    logits = torch.zeros(6, 10)
+    logits[0, 3] = 5  # wrong
+    logits[1, 1] = 9  # right
+    logits[2, 4] = 40  # wrong, with a probability that is 1 in float32
+    logits[3, 5] = 5  # wrong, as confident as image 0
+    logits[4, 6] = 50  # wrong, with a probability nearer to 1 than image 2
+    logits[5, 7] = 1  # wrong
+    mistakes = analysis.find_mistakes(logits, torch.ones(6, dtype=torch.int64), list("abcdefghij"))
+    assert [m.index for m in mistakes[:2]] in ([4, 2], [2, 4])
+    assert [m.index for m in mistakes[2:]] == [0, 3, 5]
+    assert [(m.true, m.predicted) for m in mistakes[2:]] == [("b", "d"), ("b", "f"), ("b", "h")]
+    assert mistakes[-1].probability == pytest.approx(np.e / (np.e + 9))
+
+
+def test_the_pictures_are_the_most_confident_mistakes(run, trained):
+    code, out, err = run(analysis.main, "--json")
+    assert (code, err) == (0, "")
+    summary = json.loads(out.splitlines()[-1])
+    model, _ = load_checkpoint(trained.parent / "checkpoint.pt")
+    test = data.load("digits", "test")
+    probabilities = evaluate(model, test.images, test.labels).logits.softmax(1)
+    wrong = [i for i in range(100) if probabilities[i].argmax() != test.labels[i]]
+    expected = sorted(wrong, key=lambda i: (-probabilities[i].max().item(), i))[:10]
+    assert summary["errors"] == len(wrong) > 10
+    assert [mistake["index"] for mistake in summary["worst"]] == expected
+
+    names = pictures()
+    assert (
+        len(names) == 10 and (trained.parent / "misclassified_samples/contact_sheet.png").exists()
+    )
+    for rank, (name, index) in enumerate(zip(names, expected, strict=True), start=1):
+        row = probabilities[index]
+        assert name == (
+            f"{rank:02}_true-{test.labels[index]}_predicted-{row.argmax()}"
+            f"_probability-{row.max():.4f}_index-{index}.png"
+        )
+        with Image.open(trained.parent / "misclassified_samples" / name) as picture:
+            assert picture.size == (280, 280)
+            assert np.array_equal(np.asarray(picture)[5::10, 5::10], test.images[index])
+
+
+def test_the_report_adds_up(run, trained):
+    _, out, _ = run(analysis.main, "--json")
+    summary = json.loads(out.splitlines()[-1])
+    rows = re.findall(r"^(\d) +(\d+) +(\d+) +[\d.]+%$", out, re.M)
+    assert [row[0] for row in rows] == list("0123456789")
+    assert sum(int(row[1]) for row in rows) == 100
+    assert sum(int(row[2]) for row in rows) == summary["errors"]
+    p = summary["test_accuracy"]
+    assert summary["standard_error"] == pytest.approx((p * (1 - p) / 100) ** 0.5)
+
+
+def test_a_second_run_replaces_its_own_pictures_and_touches_nothing_else(run, trained):
+    folder = trained.parent / "misclassified_samples"
+    run(analysis.main)
+    first = pictures()
+    mine = [folder / name for name in ("me.png", "notes.txt", first[0].replace(".", " copy."))]
+    for path in mine:
+        path.write_text("mine")
+    run(train.main, "--dataset", "digits", "--epochs", 1, "--seed", 3)
+    run(analysis.main)
+    second = set(pictures()) - {mine[2].name}
+    assert second != set(first) and len(second) == 10
+    assert {path.name for path in folder.iterdir()} == (
+        second | {path.name for path in mine} | {"contact_sheet.png"}
+    )
+    assert all(path.read_text() == "mine" for path in mine)
+
+
+def test_fewer_mistakes_than_ten_and_none(run, dataset, drawn):
+    # A network that has learnt the test images by heart, but for three labels that are wrong.
+    images, labels = list(drawn[0][:100].numpy()), drawn[1][:100].tolist()
+    write_split(dataset / "train.parquet", images, labels)
+    for wrong in (3, 0):
+        write_split(
+            dataset / "test.parquet", images, [(y + (i < wrong)) % 10 for i, y in enumerate(labels)]
+        )
+        run(train.main, "--dataset", "digits", "--epochs", 60, "--batch-size", 100)
+        code, out, _ = run(analysis.main)
+        assert code == 0 and len(pictures()) == wrong
+        assert ("there are fewer than 10 mistakes" if wrong else "no mistakes") in out
+    assert list((dataset.parent / "misclassified_samples").iterdir()) == []
+
+
+def test_class_names_of_any_kind(run, tmp_path, drawn):
+    names = ["T-shirt/top", "../up", "", "é", "お", "a b", "x" * 20, "7", "8", "9"]
+    write_split(
+        tmp_path / "d/train.parquet", list(drawn[0].numpy()), drawn[1].tolist(), names=names
+    )
+    write_split(tmp_path / "d/test.parquet", list(drawn[0].numpy()), drawn[1].tolist(), names=names)
+    run(train.main, "--dataset", "d", "--epochs", 1)
+    code, out, err = run(analysis.main)
+    assert (code, err) == (0, "") and len(pictures()) == 10 and "T-shirt/top" in out
+
+
+# Bad input: one sentence on standard error, exit code 2, and nothing lost.
+
+
+@pytest.mark.parametrize(
+    "flags, sentence",
+    [
+        (["--epochs", "0"], "'0' is not a whole number of 1 or more"),
+        (["--epochs", "-3"], "'-3' is not a whole number of 1 or more"),
+        (["--epochs", "many"], "'many' is not a whole number"),
+        (["--batch-size", "1.5"], "'1.5' is not a whole number"),
+        (["--batch-size", "501"], "more than the 500 training images"),
+        (["--learning-rate", "nan"], "'nan' is not a number above 0"),
+        (["--learning-rate", "-1"], "'-1' is not a number above 0"),
+        (["--learning-rate", "inf"], "'inf' is not a number above 0"),
+        (["--seed", "-1"], "'-1' is not a whole number from 0 to 4294967295"),
+        (["--recipe", "slow"], "invalid choice: 'slow'"),
+        (["--device", "meta"], "--device meta is not available"),
+        (["--device", "nonsense"], "--device nonsense is not available"),
+        (["--dataset", "../nowhere"], "no such file or folder"),
+        (["--checkpoint", "digits"], "Is a directory"),
+        (["--checkpoint", "checkpoint.pt/c.pt"], "checkpoint.pt/c.pt cannot be written"),
+        (["--turbo"], "unrecognized arguments: --turbo"),
+        pytest.param(
+            ["--device", "cuda"],
+            "--device cuda is not available",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is available"),
+        ),
+    ],
+)
+def test_bad_input_to_train(run, trained, flags, sentence):
+    before = (trained.parent / "checkpoint.pt").read_bytes()
+    code, out, err = run(train.main, "--dataset", "digits", *flags)
+    assert code == 2 and sentence in err
+    assert err.startswith("train.py: ") and err.count("\n") == 1
+    assert (trained.parent / "checkpoint.pt").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "flags, sentence",
+    [
+        (["--checkpoint", "none.pt"], "there is none, train first (make train)"),
+        (["--checkpoint", "digits/test.parquet"], "damaged, or not written by train.py"),
+        (["--output", "checkpoint.pt"], "cannot be written"),
+        (["--output", "checkpoint.pt/folder"], "cannot be written"),
+        (["--dataset", "fashion"], "has the classes Bag"),
+    ],
+)
+def test_bad_input_to_analysis(run, trained, flags, sentence):
+    write_split(
+        trained.parent / "fashion" / "test.parquet",
+        [np.zeros((28, 28), np.uint8)],
+        [0],
+        names=["Bag"],
+    )
+    run(analysis.main)
+    before = pictures()
+    code, out, err = run(analysis.main, *flags)
+    assert code == 2 and sentence in err
+    assert err.startswith("analysis.py: ") and err.count("\n") == 1
+    assert pictures() == before
+
+
+def test_ctrl_c_and_a_closed_pipe_end_without_a_traceback(run, trained):
+    command = [sys.executable, str(ROOT / "train.py"), "--dataset", "digits", "--epochs", "100000"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not process.stdout.readline().lstrip().startswith("1 "):
+        pass
+    process.stdout.close()
+    assert process.wait(60) == 1
+    assert process.stderr.read().count("\n") == 1
