@@ -1,0 +1,69 @@
+# Type `make` for the list of targets.
+#
+# Settings are given behind the target: make train DATASET=zalando-datasets/fashion_mnist EPOCHS=20
+# DATASET, DEVICE, EPOCHS and SEED are the flags of the same names; ARGS holds any other flags;
+# PIP_ARGS goes to pip, to choose another build of PyTorch than the default one.
+
+PYTHON     ?= python3
+CHECKPOINT ?= checkpoint.pt
+
+PY       := .venv/bin/python
+dataset   = $(if $(DATASET),--dataset "$(DATASET)")
+device    = $(if $(DEVICE),--device "$(DEVICE)")
+schedule  = $(if $(EPOCHS),--epochs "$(EPOCHS)") $(if $(SEED),--seed "$(SEED)")
+train     = $(PY) train.py --checkpoint "$(CHECKPOINT)" $(dataset) $(device) $(schedule)
+
+.PHONY: help install train analysis demo test clean remove
+
+help: ## this list
+	@echo "The first of these that needs it sets up the Python environment."
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+
+install: .venv/installed ## set up .venv with PyTorch; 6 GB, a few minutes
+
+train: .venv/installed ## train on MNIST and write checkpoint.pt; seconds, plus the download once
+	$(train) $(ARGS)
+
+analysis: .venv/installed $(CHECKPOINT) ## show the ten worst mistakes of checkpoint.pt; seconds
+	$(PY) analysis.py --checkpoint "$(CHECKPOINT)" $(dataset) $(device) $(ARGS)
+
+demo: .venv/installed ## train and analysis on drawn digits, into demo/; seconds, no download
+	$(PY) train.py --dataset synthetic --checkpoint demo/checkpoint.pt $(device) $(schedule)
+	$(PY) analysis.py --checkpoint demo/checkpoint.pt --output demo/misclassified_samples $(device)
+
+test: .venv/installed-dev ## run the tests, with DATASET=folder on the real MNIST too; 1-2 minutes
+	$(PY) -m ruff check .
+	$(PY) -m pytest -q tests
+
+clean: ## remove what the runs wrote: checkpoint, pictures, decoded data; an instant
+	rm -rf .cache demo .pytest_cache .ruff_cache __pycache__ tests/__pycache__
+	rm -f "$(CHECKPOINT)" misclassified_samples/contact_sheet.png
+	rm -f misclassified_samples/[0-9]*_true-*_predicted-*_probability-*_index-*.png
+
+remove: ## remove the Python environment; an instant
+	rm -rf .venv
+
+# Trains only where there is no checkpoint.
+$(CHECKPOINT): | .venv/installed
+	$(train)
+
+# The two markers are written last, so that a half-made environment is not taken for a whole one.
+.venv/installed: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or later is needed, this is " + sys.version.split()[0] \
+		+ ": name another one with PYTHON=..." if sys.version_info < (3, 10) else 0)'
+	$(PYTHON) -m venv .venv >/dev/null 2>&1 || $(PYTHON) -m venv --without-pip .venv
+	@$(call pip_install,requirements.txt)
+	@touch $@
+
+.venv/installed-dev: requirements-dev.txt .venv/installed
+	@$(call pip_install,requirements-dev.txt)
+	@touch $@
+
+# Debian's Python without the package python3-venv makes environments without a pip of their own.
+pip_install = \
+	if $(PY) -m pip --version >/dev/null 2>&1; then pip="$(PY) -m pip"; \
+	elif $(PYTHON) -m pip --version >/dev/null 2>&1; then pip="$(PYTHON) -m pip --python $(PY)"; \
+	else echo "$(PYTHON) has no pip: install it first (Debian, Ubuntu: apt install python3-venv)" >&2; \
+		exit 1; fi; \
+	echo "installing the packages of $(1)"; \
+	$$pip install --quiet $(PIP_ARGS) -r $(1)
