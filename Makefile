@@ -38,7 +38,7 @@ test: .venv/installed-dev ## run the tests, with DATASET=folder on the real MNIS
 clean: ## remove what the runs wrote: checkpoint, pictures, decoded data; an instant
 	rm -rf .cache demo .pytest_cache .ruff_cache __pycache__ tests/__pycache__
 	rm -f "$(CHECKPOINT)" misclassified_samples/contact_sheet.png
-	rm -f misclassified_samples/[0-9]*_true-*_predicted-*_probability-*_index-*.png
+	rm -f misclassified_samples/[0-9]*_true-*_predicted-*_probability-*_index-*[0-9].png
 
 remove: ## remove the Python environment; an instant
 	rm -rf .venv

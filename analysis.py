@@ -18,7 +18,7 @@ WORST = 10  # mistakes to picture
 CONFUSIONS = 10  # pairs of classes to list
 SCALE = 10  # pixels of a picture per pixel of its image
 CONTACT_SHEET = "contact_sheet.png"
-PICTURE = re.compile(r"\d+_true-.+_predicted-.+_probability-[01]\.\d{4}_index-\d+\.png")
+PICTURE = re.compile(r"\d+_true-.*_predicted-.*_probability-[01]\.\d{4}_index-\d+\.png")
 
 
 class Mistake(NamedTuple):
@@ -30,7 +30,7 @@ class Mistake(NamedTuple):
     probability: float  # that the network gives the predicted class
 
     def file_name(self, rank):
-        true, predicted = (re.sub(r"\W+", "-", name) for name in (self.true, self.predicted))
+        true, predicted = (re.sub(r"\W+", "-", name)[:40] for name in (self.true, self.predicted))
         return (
             f"{rank:02}_true-{true}_predicted-{predicted}"
             f"_probability-{self.probability:.4f}_index-{self.index}.png"

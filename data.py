@@ -67,7 +67,7 @@ def load(dataset, split):
         with replacing(cache) as file:
             np.savez(file, fingerprint=fingerprint, **loaded._asdict())
     except OSError as error:
-        print(f"the next run decodes {dataset} again, {cache}: {error}", file=sys.stderr)
+        print(f"the next run will decode {dataset} again: {error}", file=sys.stderr)
     return loaded
 
 

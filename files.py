@@ -23,7 +23,7 @@ def replacing(path):
     """Open a binary file that takes path's place once it is complete and on the disk.
 
     It is written under a temporary name in the same folder and then renamed, so whatever stood at
-    path stays there until the last byte is safe. Raises OSError (disk full, no such folder ...).
+    path stays there until the last byte is safe. Raises OSError (a full disk, say).
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -32,6 +32,8 @@ def replacing(path):
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except OSError as error:
+        reason = error.strerror or error
+        raise OSError(f"{path} could not be written ({reason}), and stays as it was") from error
+    finally:
         temporary.unlink(missing_ok=True)
-        raise

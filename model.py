@@ -39,7 +39,7 @@ class Evaluation(NamedTuple):
 
     @property
     def accuracy(self):
-        return 1 - self.errors / len(self.logits)
+        return (len(self.logits) - self.errors) / len(self.logits)
 
 
 @torch.inference_mode()

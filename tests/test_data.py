@@ -110,7 +110,7 @@ def test_a_damaged_cache_is_made_anew(dataset, drawn, monkeypatch):
 def test_without_a_writable_cache_the_data_is_there_all_the_same(dataset, drawn, capsys):
     data.CACHE.write_text("a file where the folder should be")
     assert torch.equal(data.load(str(dataset), "test").images, drawn[0][500:])
-    assert "the next run decodes" in capsys.readouterr().err
+    assert "the next run will decode" in capsys.readouterr().err
 
 
 # Bad input.

@@ -2,8 +2,10 @@
 
 import json
 import re
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,11 +26,11 @@ def trained(run, dataset):
 
 
 def pictures(folder="misclassified_samples"):
-    return sorted(path.name for path in (ROOT.__class__(folder)).glob("[0-9]*.png"))
+    return sorted(path.name for path in (Path(folder)).glob("[0-9]*.png"))
 
 
 def test_train_prints_a_header_a_line_per_epoch_and_a_summary(run, dataset):
-    code, out, err = run(train.main, "--dataset", "digits", "--epochs", 3, "--json")
+    code, out, err = run(train.main, "--dataset", "digits", "--epochs", 3, "--seed", 7, "--json")
     assert (code, err) == (0, "")
     lines = out.splitlines()
     assert [line.split()[0] for line in lines[:4]] == ["device", "dataset", "network", "recipe"]
@@ -44,10 +46,10 @@ def test_train_prints_a_header_a_line_per_epoch_and_a_summary(run, dataset):
     assert checkpoint.recipe == {
         "name": "quick",
         "epochs": 3,
-        "batch_size": 256,
-        "learning_rate": 0.01,
+        "batch_size": 500,  # the recipe's is larger than the dataset
+        "learning_rate": 0.02,
     }
-    assert (checkpoint.epoch, checkpoint.seed, checkpoint.dataset) == (3, 0, "digits")
+    assert (checkpoint.epoch, checkpoint.seed, checkpoint.dataset) == (3, 7, "digits")
     assert checkpoint.class_names == list("0123456789")
 
 
@@ -148,7 +150,9 @@ def test_a_second_run_replaces_its_own_pictures_and_touches_nothing_else(run, tr
     folder = trained.parent / "misclassified_samples"
     run(analysis.main)
     first = pictures()
-    mine = [folder / name for name in ("me.png", "notes.txt", first[0].replace(".", " copy."))]
+    mine = [
+        folder / name for name in ("me.png", "notes.txt", first[0].replace(".png", " copy.png"))
+    ]
     for path in mine:
         path.write_text("mine")
     run(train.main, "--dataset", "digits", "--epochs", 1, "--seed", 3)
@@ -177,7 +181,7 @@ def test_fewer_mistakes_than_ten_and_none(run, dataset, drawn):
 
 
 def test_class_names_of_any_kind(run, tmp_path, drawn):
-    names = ["T-shirt/top", "../up", "", "é", "お", "a b", "x" * 20, "7", "8", "9"]
+    names = ["T-shirt/top", "../up", "", "é", "お", "a b", "x" * 300, "7", "8", "9"]
     write_split(
         tmp_path / "d/train.parquet", list(drawn[0].numpy()), drawn[1].tolist(), names=names
     )
@@ -197,7 +201,7 @@ def test_class_names_of_any_kind(run, tmp_path, drawn):
         (["--epochs", "-3"], "'-3' is not a whole number of 1 or more"),
         (["--epochs", "many"], "'many' is not a whole number"),
         (["--batch-size", "1.5"], "'1.5' is not a whole number"),
-        (["--batch-size", "501"], "more than the 500 training images"),
+        (["--batch-size", "501"], "--batch-size 501 exceeds the 500 training images"),
         (["--learning-rate", "nan"], "'nan' is not a number above 0"),
         (["--learning-rate", "-1"], "'-1' is not a number above 0"),
         (["--learning-rate", "inf"], "'inf' is not a number above 0"),
@@ -249,11 +253,21 @@ def test_bad_input_to_analysis(run, trained, flags, sentence):
     assert pictures() == before
 
 
-def test_ctrl_c_and_a_closed_pipe_end_without_a_traceback(run, trained):
+@pytest.mark.parametrize(
+    "end, code, sentence",
+    [
+        (lambda process: process.send_signal(signal.SIGINT), 130, "train.py: interrupted\n"),
+        (lambda process: process.stdout.close(), 1, "train.py: [Errno 32] Broken pipe\n"),
+    ],
+    ids=["ctrl-c", "closed pipe"],
+)
+def test_a_run_that_is_cut_short_ends_with_a_sentence(trained, end, code, sentence):
+    before = (trained.parent / "checkpoint.pt").read_bytes()
     command = [sys.executable, str(ROOT / "train.py"), "--dataset", "digits", "--epochs", "100000"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while not process.stdout.readline().lstrip().startswith("1 "):
         pass
-    process.stdout.close()
-    assert process.wait(60) == 1
-    assert process.stderr.read().count("\n") == 1
+    end(process)
+    assert process.wait(60) == code
+    assert process.stderr.read() == sentence
+    assert (trained.parent / "checkpoint.pt").read_bytes() == before
