@@ -66,4 +66,4 @@ pip_install = \
 	else echo "$(PYTHON) has no pip: install it first (Debian, Ubuntu: apt install python3-venv)" >&2; \
 		exit 1; fi; \
 	echo "installing the packages of $(1)"; \
-	$$pip install --quiet $(PIP_ARGS) -r $(1)
+	$$pip install $(PIP_ARGS) -r $(1)

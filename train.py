@@ -117,7 +117,7 @@ def main():
     print(f"dataset     {args.dataset}: {count:,} + {len(test.images):,} images")
     print(f"network     784-128-10, {sum(p.numel() for p in model.parameters()):,} parameters")
     print(
-        f"recipe      {args.recipe}: {recipe.epochs} epochs, batch size {recipe.batch_size}, "
+        f"recipe      {args.recipe}: epochs {recipe.epochs}, batch size {recipe.batch_size}, "
         f"learning rate {recipe.learning_rate}, seed {args.seed}"
     )
     print("\nepoch    loss  test accuracy  errors  seconds")

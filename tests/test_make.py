@@ -135,7 +135,7 @@ def test_without_ensurepip_the_pip_of_the_system_installs(project, tmp_path):
     shown = make(project, "install", python, "PIP_ARGS=--no-index")
     assert shown.returncode == 0, shown.stdout
     assert (tmp_path / "pip").read_text().splitlines()[-1] == (
-        "-m pip --python .venv/bin/python install --quiet --no-index -r requirements.txt"
+        "-m pip --python .venv/bin/python install --no-index -r requirements.txt"
     )
     assert (project / ".venv" / "installed").exists()
 
