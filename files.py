@@ -34,6 +34,8 @@ def replacing(path):
         os.replace(temporary, path)
     except OSError as error:
         reason = error.strerror or error
-        raise OSError(f"{path} could not be written ({reason}); what stood there is not lost") from error
+        raise OSError(
+            f"{path} could not be written ({reason}); what stood there is not lost"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)

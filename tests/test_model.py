@@ -142,7 +142,9 @@ def test_a_full_disk_while_saving_leaves_the_old_checkpoint(tmp_path, model):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # bytes a file may have
     try:
-        with pytest.raises(OSError, match="c.pt could not be written .*; what stood there is not lost"):
+        with pytest.raises(
+            OSError, match="c.pt could not be written .*; what stood there is not lost"
+        ):
             save_checkpoint(path, model, **FACTS | {"epoch": 2})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
