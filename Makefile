@@ -11,9 +11,9 @@ PY       := .venv/bin/python
 dataset   = $(if $(DATASET),--dataset "$(DATASET)")
 device    = $(if $(DEVICE),--device "$(DEVICE)")
 schedule  = $(if $(EPOCHS),--epochs "$(EPOCHS)") $(if $(SEED),--seed "$(SEED)")
-train     = $(PY) train.py --checkpoint "$(CHECKPOINT)" $(dataset) $(device) $(schedule)
+run_train = $(PY) train.py --checkpoint "$(CHECKPOINT)" $(dataset) $(device) $(schedule)
 
-.PHONY: help install train analysis demo test clean remove
+.PHONY: broken help install train analysis demo test clean remove
 
 help: ## this list
 	@echo "The first of these that needs it sets up the Python environment."
@@ -22,9 +22,10 @@ help: ## this list
 install: .venv/installed ## set up .venv with PyTorch; 6 GB, a few minutes
 
 train: .venv/installed ## train on MNIST and write checkpoint.pt; seconds, plus the download once
-	$(train) $(ARGS)
+	$(run_train) $(ARGS)
 
-analysis: .venv/installed $(CHECKPOINT) ## show the ten worst mistakes of checkpoint.pt; seconds
+analysis: .venv/installed ## show the ten worst mistakes of checkpoint.pt; seconds
+	@test -e "$(CHECKPOINT)" || { echo 'no "$(CHECKPOINT)": training first'; $(run_train); }
 	$(PY) analysis.py --checkpoint "$(CHECKPOINT)" $(dataset) $(device) $(ARGS)
 
 demo: .venv/installed ## train and analysis on drawn digits, into demo/; seconds, no download
@@ -43,15 +44,13 @@ clean: ## remove what the runs wrote: checkpoint, pictures, decoded data; an ins
 remove: ## remove the Python environment; an instant
 	rm -rf .venv
 
-# Trains only where there is no checkpoint.
-$(CHECKPOINT): | .venv/installed
-	$(train)
-
-# The two markers are written last, so that a half-made environment is not taken for a whole one.
-.venv/installed: requirements.txt
-	@$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or later is needed, this is " + sys.version.split()[0] \
+# The two markers are written last, so that a half-made environment is not taken for a whole one. An
+# environment whose Python is gone (it was upgraded, say) is made anew.
+.venv/installed: requirements.txt $(shell test -x $(PY) || echo broken)
+	@"$(PYTHON)" -c 'import sys; sys.exit("Python 3.10 or later is needed, this is " + sys.version.split()[0] \
 		+ ": name another one with PYTHON=..." if sys.version_info < (3, 10) else 0)'
-	$(PYTHON) -m venv .venv >/dev/null 2>&1 || $(PYTHON) -m venv --without-pip .venv
+	@test -x $(PY) || rm -rf .venv
+	"$(PYTHON)" -m venv .venv >/dev/null 2>&1 || "$(PYTHON)" -m venv --without-pip .venv
 	@$(call pip_install,requirements.txt)
 	@touch $@
 
@@ -62,7 +61,7 @@ $(CHECKPOINT): | .venv/installed
 # Debian's Python without the package python3-venv makes environments without a pip of their own.
 pip_install = \
 	if $(PY) -m pip --version >/dev/null 2>&1; then pip="$(PY) -m pip"; \
-	elif $(PYTHON) -m pip --version >/dev/null 2>&1; then pip="$(PYTHON) -m pip --python $(PY)"; \
+	elif "$(PYTHON)" -m pip --version >/dev/null 2>&1; then pip="$(PYTHON) -m pip --python $(PY)"; \
 	else echo "$(PYTHON) has no pip: install it first (Debian, Ubuntu: apt install python3-venv)" >&2; \
 		exit 1; fi; \
 	echo "installing the packages of $(1)"; \

@@ -1,5 +1,8 @@
 """Show what a trained network gets wrong on the test images, and picture its worst mistakes."""
 
+import cli  # first: it spares the traceback where Ctrl-C falls into the other imports
+
+# isort: split
 import json
 import math
 import re
@@ -9,7 +12,6 @@ from typing import NamedTuple
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-import cli
 import data
 from files import check_writable, replacing
 from model import evaluate, load_checkpoint
@@ -30,7 +32,7 @@ class Mistake(NamedTuple):
     probability: float  # that the network gives the predicted class
 
     def file_name(self, rank):
-        true, predicted = (re.sub(r"\W+", "-", name)[:40] for name in (self.true, self.predicted))
+        true, predicted = (re.sub(r"\W+", "-", name)[:20] for name in (self.true, self.predicted))
         return (
             f"{rank:02}_true-{true}_predicted-{predicted}"
             f"_probability-{self.probability:.4f}_index-{self.index}.png"
@@ -100,7 +102,8 @@ def print_report(logits, labels, class_names):
     for index, name in enumerate(class_names):
         images = confusion[index].sum().item()
         errors = images - confusion[index, index].item()
-        print(f"{name:{width}}  {images:6,}  {errors:6,}  {errors / max(images, 1):10.2%}")
+        if images:
+            print(f"{name:{width}}  {images:6,}  {errors:6,}  {errors / images:10.2%}")
 
     confusion.fill_diagonal_(0)
     frequent = confusion.flatten().argsort(descending=True, stable=True)[:CONFUSIONS]
@@ -157,7 +160,7 @@ def main():
     for rank, mistake in enumerate(mistakes, start=1):
         pictures[mistake.file_name(rank)] = enlarge(test.images[mistake.index])
         captions.append(
-            f"{rank}. true {mistake.true}\nread as {mistake.predicted}\n"
+            f"{rank}. true {mistake.true[:25]}\nread as {mistake.predicted[:25]}\n"
             f"probability {mistake.probability:.4f}, image {mistake.index}"
         )
     if mistakes:

@@ -4,13 +4,23 @@ import argparse
 import math
 import os
 import sys
+import textwrap
 from pathlib import Path
-
-import torch
 
 
 class InputError(ValueError):
     """Something the user gave cannot be used; the message is one sentence that says what to do."""
+
+
+def _excepthook(kind, error, traceback):
+    """Spare the traceback where Ctrl-C cuts an import short: PyTorch's takes two seconds."""
+    if issubclass(kind, KeyboardInterrupt):
+        print("interrupted", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, traceback)
+
+
+sys.excepthook = _excepthook
 
 
 def parser(description, dataset=None):
@@ -50,7 +60,7 @@ def parser(description, dataset=None):
     return parser
 
 
-def whole_number(low, high=math.inf):
+def whole_number(low, high=10**9):
     """The argparse type of an int from low to high."""
 
     def parse(text):
@@ -59,8 +69,7 @@ def whole_number(low, high=math.inf):
         except ValueError:
             number = low - 1
         if not low <= number <= high:
-            limits = f"from {low} to {high}" if high < math.inf else f"of {low} or more"
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number {limits}")
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {low} to {high}")
         return number
 
     return parse
@@ -79,6 +88,8 @@ def positive_number(text):
 
 def choose_device(name):
     """The torch.device that --device names; InputError when PyTorch does not see it."""
+    import torch
+
     devices = {"auto": torch.device("cpu"), "cpu": torch.device("cpu")}
     if torch.accelerator.is_available():
         kind = torch.accelerator.current_accelerator().type
@@ -95,6 +106,8 @@ def choose_device(name):
 
 def describe_device(device):
     """The device in words: `cuda (NVIDIA H200)`, `cpu (8 threads)`."""
+    import torch
+
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     return f"{device} ({torch.get_num_threads()} threads)" if device.type == "cpu" else str(device)
@@ -102,20 +115,28 @@ def describe_device(device):
 
 def run(main):
     """Call main(); exit 2 on bad input, 1 on a failed run, 130 on Ctrl-C, without a traceback."""
+    import torch
+
+    if sys.stdout:  # None where the shell has closed it: `train.py >&-`
+        sys.stdout.reconfigure(errors="backslashreplace")  # class names in any locale
     try:
         main()
-        sys.stdout.flush()
+        if sys.stdout:
+            sys.stdout.flush()
         return
     except InputError as error:
         code, sentence = 2, error
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        code, sentence = 1, f"not enough memory: {error}"
     except BrokenPipeError as error:
         # The reader has gone (`train.py | head`): what Python flushes at exit must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code, sentence = 1, error
-    except OSError as error:
+    except (OSError, FloatingPointError) as error:
         code, sentence = 1, error
     except KeyboardInterrupt:
         code, sentence = 130, "interrupted"
-    sentence = " ".join(str(sentence).split())  # messages of libraries may have several lines
+    # Messages of libraries may have many lines.
+    sentence = textwrap.shorten(str(sentence), 500, placeholder=" ...")
     print(f"{Path(sys.argv[0]).name}: {sentence}", file=sys.stderr)
     sys.exit(code)

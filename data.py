@@ -2,8 +2,10 @@
 
 import hashlib
 import io
+import os
 import re
 import sys
+import tempfile
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +30,6 @@ MNIST_SHA256 = {
         "ddeff807876a9661a1110d45c266c86239a3a1b7d37da0c3716a7a683c852ff5",
     ),
 }
-SYNTHETIC = {"train": (12_000, 0), "test": (2_000, 1)}  # number of images, seed
 CACHE = Path(".cache")
 HUB_TIMEOUT = 15  # seconds
 
@@ -59,9 +60,10 @@ def load(dataset, split):
     except Exception:  # Missing, outdated, or damaged in one of many ways: made anew below.
         pass
     if dataset == "synthetic":
-        loaded = Split(*synthetic.draw(*SYNTHETIC[split]), list("0123456789"))
+        loaded = Split(*synthetic.draw(*synthetic.SPLITS[split]), list("0123456789"))
     else:
-        loaded = _decode(dataset, split)
+        with tempfile.TemporaryDirectory() as folder:
+            loaded = _decode(dataset, split, folder)
     try:
         CACHE.mkdir(exist_ok=True)
         with replacing(cache) as file:
@@ -73,7 +75,7 @@ def load(dataset, split):
 
 def _identify(dataset):
     """(a file name that no other source has, a fingerprint that changes when the source does)."""
-    path = Path(synthetic.__file__ if dataset == "synthetic" else dataset).resolve()
+    path = Path(os.path.realpath(synthetic.__file__ if dataset == "synthetic" else dataset))
     if dataset and path.exists():
         files = sorted(filter(Path.is_file, path.rglob("*"))) if path.is_dir() else [path]
         stats = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
@@ -93,13 +95,13 @@ def _read_cache(path, fingerprint):
         return Split(images, labels, arrays["class_names"].tolist())
 
 
-def _decode(dataset, split):
+def _decode(dataset, split, folder):
     """Read a split with the `datasets` library, check it and decode its images."""
     import datasets
     from tqdm import tqdm  # `datasets` brings it
 
-    splits = _open(dataset)
     where = f"dataset {dataset!r}, split {split!r}"
+    splits = _open(dataset, folder)
     if not splits.get(split):
         sizes = ", ".join(f"{name} ({len(table)} rows)" for name, table in splits.items())
         raise InputError(f"{where}: missing or empty; this dataset has {sizes}")
@@ -125,18 +127,22 @@ def _decode(dataset, split):
             raise InputError(f"{where}, row {row}: not a usable image: {error}") from error
 
     labels = np.array(labels)
-    if dataset == MNIST and MNIST_SHA256[split] != (_sha256(images), _sha256(labels)):
+    is_mnist = dataset == MNIST and not Path(dataset).exists()
+    if is_mnist and MNIST_SHA256[split] != (_sha256(images), _sha256(labels)):
         raise InputError(
             f"{where}: not the MNIST whose checksums are known, so the download is damaged; remove "
             f"{datasets.config.HF_DATASETS_CACHE} and run again"
         )
-    # Where there are fewer than ten classes, an output without a name goes by its number.
-    class_names = class_names + [str(index) for index in range(len(class_names), 10)]
+    class_names = class_names + [f"output {index}" for index in range(len(class_names), 10)]
     return Split(torch.from_numpy(images), torch.from_numpy(labels), class_names)
 
 
-def _open(dataset):
-    """All splits of a local or Hub dataset, as a datasets.DatasetDict."""
+def _open(dataset, folder):
+    """All splits of a local or Hub dataset, as a datasets.DatasetDict.
+
+    What is local is converted in `folder`: the own cache of `datasets` may take an old version of
+    a file for the current one.
+    """
     import datasets
     import huggingface_hub
 
@@ -144,16 +150,22 @@ def _open(dataset):
     huggingface_hub.logging.set_verbosity_error()
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
-    path = Path(dataset)
-    if not path.exists() and not huggingface_hub.constants.HF_HUB_OFFLINE:
-        _check_hub(dataset)
+    path = Path(dataset).resolve()  # `datasets` gives relative names such as "parquet" a meaning
     try:
-        if path.is_file():  # As in a folder, a file belongs to the split that its name tells.
-            split = "test" if "test" in path.name else "train"
-            return datasets.load_dataset(str(path.parent), data_files={split: path.name})
+        if path.is_dir():
+            return datasets.load_dataset(str(path), cache_dir=folder)
+        if path.exists():
+            split = "test" if re.search(r"(?<![a-z])test(?![a-z])", path.name) else "train"
+            files = {split: path.name}
+            return datasets.load_dataset(str(path.parent), data_files=files, cache_dir=folder)
+        if not huggingface_hub.constants.HF_HUB_OFFLINE:
+            _check_hub(dataset)
         return datasets.load_dataset(dataset)
+    except InputError:
+        raise
     except Exception as error:  # It reports a dataset that it cannot read in many ways.
-        raise InputError(f"dataset {dataset!r}: cannot be read: {error}") from error
+        reason = error.__cause__ or error
+        raise InputError(f"dataset {dataset!r}: cannot be read: {reason}") from error
 
 
 def _check_hub(dataset):
@@ -162,7 +174,7 @@ def _check_hub(dataset):
     `datasets` itself would try again and again, for minutes where packets just get lost.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import RepositoryNotFoundError
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 
     problem = TimeoutError(f"no answer in {HUB_TIMEOUT} s")
 
@@ -178,7 +190,7 @@ def _check_hub(dataset):
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(HUB_TIMEOUT)
-    if isinstance(problem, RepositoryNotFoundError):
+    if isinstance(problem, (HFValidationError, RepositoryNotFoundError)):
         raise InputError(f"dataset {dataset!r}: neither a file or folder here nor on the Hub")
     if problem:
         raise InputError(
@@ -205,6 +217,8 @@ def _pixels(encoded):
     """The pixels, uint8 [28, 28], of an image as `datasets` stores it: {"bytes", "path"}."""
     from PIL import Image
 
+    if encoded is None:
+        raise ValueError("there is none")
     image = Image.open(io.BytesIO(encoded["bytes"]) if encoded["bytes"] else encoded["path"])
     if image.size != (28, 28) or image.mode not in ("L", "1"):
         raise ValueError(f"{image.width} x {image.height} {image.mode}, and not 28 x 28 grey (L)")

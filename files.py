@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import stat
 import tempfile
 
 from cli import InputError
@@ -11,9 +12,9 @@ def check_writable(path):
     """Make the folder of a file; InputError if the file could not be written there later."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            if path.is_dir():
-                raise IsADirectoryError(None, "Is a directory")
+        with tempfile.TemporaryFile(dir=path.parent), contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISREG(path.stat().st_mode):
+                raise OSError(None, "it is no regular file")
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}") from error
 
@@ -25,7 +26,8 @@ def replacing(path):
     It is written under a temporary name in the same folder and then renamed, so whatever stood at
     path stays there until the last byte is safe. Raises OSError (a full disk, say).
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    path = path.resolve()  # through a symbolic link to its file
+    temporary = path.with_name(f".{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
             yield file

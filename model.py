@@ -3,11 +3,10 @@
 import io
 import platform
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from cli import InputError
@@ -33,7 +32,6 @@ class MLP(nn.Module):
 class Evaluation(NamedTuple):
     """How a model does on a set of images."""
 
-    loss: float  # mean cross-entropy, in nats
     errors: int
     logits: torch.Tensor  # float32 [N, 10]
 
@@ -46,8 +44,7 @@ class Evaluation(NamedTuple):
 def evaluate(model, images, labels):
     """The Evaluation of a model on images uint8 [N, 28, 28] and labels int64 [N] on its device."""
     logits = torch.cat([model(to_float(batch)) for batch in images.split(EVALUATION_BATCH)])
-    loss = F.cross_entropy(logits, labels).item()
-    return Evaluation(loss, (logits.argmax(1) != labels).sum().item(), logits)
+    return Evaluation((logits.argmax(1) != labels).sum().item(), logits)
 
 
 @dataclass
@@ -92,6 +89,11 @@ def load_checkpoint(path):
             warnings.simplefilter("ignore")  # about a pickle that is refused anyway
             state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         checkpoint = Checkpoint(**state)
+        if not all(isinstance(getattr(checkpoint, f.name), f.type) for f in fields(Checkpoint)):
+            raise TypeError("a value of another type")
+        if [type(name) for name in checkpoint.class_names] != [str] * 10:
+            raise TypeError("class names other than ten strings")
+        checkpoint.recipe["name"]
     except Exception as error:  # What is no checkpoint fails in many ways.
         raise InputError(
             f"checkpoint {path}: damaged, or not written by train.py; train anew (make train) "
@@ -104,4 +106,6 @@ def load_checkpoint(path):
         raise InputError(
             f"checkpoint {path}: its weights are not those of a 784-128-10 network"
         ) from error
+    if not all(parameter.isfinite().all() for parameter in model.parameters()):
+        raise InputError(f"checkpoint {path}: some of its weights are not finite numbers")
     return model, checkpoint

@@ -77,6 +77,7 @@ WAYS = """
 9 open bowl: 16,3 10,1 5,4 4,10 9,11 14,8 15,5 14,12 11,20
 9 curled tail: 14,4 11,0 6,2 6,8 11,8 14,4 14,12 9,20 4,18
 """
+SPLITS = {"train": (12_000, 0), "test": (2_000, 1)}  # number of images, seed
 POINTS = 12  # points of a curve per pair of control points
 SPACING = 0.6  # pixels: width of the Gaussian that joins the points of a curve to a line
 

@@ -1,7 +1,11 @@
 """Train a 784-128-10 network on MNIST, or on any dataset of its shape, and save a checkpoint."""
 
+import cli  # first: it spares the traceback where Ctrl-C falls into the other imports
+
+# isort: split
 import inspect
 import json
+import math
 import time
 from dataclasses import asdict, dataclass, fields, replace
 
@@ -9,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm  # `datasets` brings it
 
-import cli
 import data
 from files import check_writable
 from model import MLP, evaluate, save_checkpoint
@@ -127,6 +130,11 @@ def main():
     start = epoch_start = time.perf_counter()
     for epoch, loss in train(model, training, recipe, args.seed):
         seconds = time.perf_counter() - epoch_start
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                f"the loss of epoch {epoch} is {loss}, so nothing is saved; try a lower "
+                f"--learning-rate than {recipe.learning_rate}"
+            )
         result = evaluate(model, test.images, test.labels)
         history.append(
             {

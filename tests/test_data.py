@@ -1,10 +1,12 @@
 import http.server
+import os
 import re
 import socket
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import datasets
 import huggingface_hub
@@ -59,10 +61,12 @@ def test_a_file_holds_the_split_of_its_name(dataset, drawn):
         data.load(str(dataset / "test.parquet"), "train")
 
 
-def test_class_names_are_kept_and_numbers_stand_in_for_missing_ones(tmp_path):
+def test_class_names_are_kept_and_outputs_without_a_class_have_numbers(tmp_path):
     images = [np.full((28, 28), 7, np.uint8)] * 2
     write_split(tmp_path / "d" / "test.parquet", images, [0, 2], names=["Bag", "T-shirt/top", "é"])
-    assert data.load("d", "test").class_names == ["Bag", "T-shirt/top", "é", *"3456789"]
+    assert data.load("d", "test").class_names == ["Bag", "T-shirt/top", "é"] + [
+        f"output {i}" for i in range(3, 10)
+    ]
 
 
 # The cache.
@@ -85,11 +89,33 @@ def test_the_second_load_neither_decodes_nor_imports_datasets(dataset, drawn):
     assert shown.stdout == "100 set()\n", shown.stderr
 
 
-def test_a_changed_source_is_decoded_again(dataset, drawn):
+@pytest.mark.parametrize("count, hours", [(50, 0), (100, 1)], ids=["size", "time"])
+def test_a_source_of_another_size_or_time_is_decoded_again(dataset, drawn, count, hours):
+    path = dataset / "test.parquet"
     data.load(str(dataset), "test")
-    images, labels = drawn[0][:100].numpy(), drawn[1][:100].tolist()
-    write_split(dataset / "test.parquet", list(images), labels)
-    assert torch.equal(data.load(str(dataset), "test").images, drawn[0][:100])
+    before = path.stat()
+    images, labels = drawn[0][:count].numpy(), drawn[1][:count].tolist()
+    write_split(path, list(images), labels)
+    if hours:  # the same size: bytes that no reader looks at
+        path.write_bytes(path.read_bytes().ljust(before.st_size))
+        write_split(path, list(images), labels)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + hours * 3600 * 10**9))
+    assert torch.equal(data.load(str(dataset), "test").images, drawn[0][:count])
+
+
+def test_folders_of_the_same_name_have_caches_of_their_own(dataset, drawn, tmp_path):
+    write_split(tmp_path / "other/digits/test.parquet", [drawn[0][0].numpy()], [1])
+    for _ in range(2):
+        assert len(data.load("digits", "test").images) == 100
+        assert len(data.load("other/digits", "test").images) == 1
+    assert len(list(data.CACHE.iterdir())) == 2
+
+
+def test_a_folder_may_be_called_as_datasets_calls_a_format(dataset, drawn):
+    dataset.rename("parquet")
+    write_split(Path("unrelated/test.parquet"), [drawn[0][0].numpy()], [1])
+    assert torch.equal(data.load("parquet", "test").images, drawn[0][500:])
+    assert torch.equal(data.load("parquet/test.parquet", "test").images, drawn[0][500:])
 
 
 def test_a_damaged_cache_is_made_anew(dataset, drawn, monkeypatch):
@@ -157,7 +183,11 @@ NUMBER = datasets.Value("int64")
             {"x": IMAGE, "y": LABEL},
             "28 x 28 RGB, and not 28 x 28 grey",
         ),
-        ({"x": [None], "y": [1]}, {"x": IMAGE, "y": LABEL}, "row 0: not a usable image"),
+        (
+            {"x": [None], "y": [1]},
+            {"x": IMAGE, "y": LABEL},
+            "row 0: not a usable image: there is none",
+        ),
         *(
             ({"x": [{"bytes": content, "path": None}], "y": [1]}, {"x": IMAGE, "y": LABEL}, "row 0")
             for content in (b"", b"no image", PNG[:40], PNG[:-20], PNG[:50] + b"\0" + PNG[51:])
@@ -187,8 +217,8 @@ def test_what_is_no_dataset_gets_a_sentence(tmp_path):
 
 
 def test_mnist_with_other_checksums_is_refused(dataset, monkeypatch):
-    splits = data._open(str(dataset))
-    monkeypatch.setattr(data, "_open", lambda name: splits)
+    splits = data._open(str(dataset), None)
+    monkeypatch.setattr(data, "_open", lambda name, folder: splits)
     with pytest.raises(InputError, match="not the MNIST whose checksums are known"):
         data.load(data.MNIST, "test")
 

@@ -38,6 +38,7 @@ def project(tmp_path):
     folder.mkdir()
     for name in names:
         shutil.copy2(ROOT / name, folder)
+        os.utime(folder / Path(name).name, (0, 0))  # older than any environment
     (folder / "misclassified_samples").mkdir()
     return folder
 
@@ -46,7 +47,7 @@ def test_help_is_the_default_and_lists_every_target(project):
     shown = make(project)
     assert shown.returncode == 0 and shown.stdout == make(project, "help").stdout
     assert set(re.findall(r"^  make (\w+)", shown.stdout, re.M)) == TARGETS
-    assert TARGETS == set(re.search(r"^.PHONY: (.*)", MAKEFILE, re.M)[1].split())
+    assert TARGETS == set(re.search(r"^.PHONY: broken (.*)", MAKEFILE, re.M)[1].split())
 
 
 def test_the_readme_names_every_target_variable_and_flag_and_no_other():
@@ -69,14 +70,19 @@ def test_train_analysis_demo_clean_and_remove(project):
     (project / ".venv").symlink_to(sys.prefix)
     shown = make(project, "analysis", "DATASET=synthetic", "EPOCHS=1", "DEVICE=cpu", "SEED=4")
     assert shown.returncode == 0, shown.stdout
-    assert "train.py" in shown.stdout and "seed 4" in shown.stdout
+    assert "training first" in shown.stdout and "seed 4" in shown.stdout
     pictures = list((project / "misclassified_samples").iterdir())
     assert len(pictures) == 11
     before = (project / "checkpoint.pt").read_bytes()
 
     shown = make(project, "analysis", "ARGS=--json")
-    assert shown.returncode == 0 and "train.py" not in shown.stdout
+    assert shown.returncode == 0 and "training first" not in shown.stdout
     assert shown.stdout.splitlines()[-1].startswith("{")
+
+    shutil.copy(project / "checkpoint.pt", project / "my checkpoint.pt")
+    shown = make(project, "analysis", "CHECKPOINT=my checkpoint.pt")
+    assert shown.returncode == 0 and "training first" not in shown.stdout
+    (project / "my checkpoint.pt").unlink()
 
     shown = make(project, "demo", "EPOCHS=1")
     assert shown.returncode == 0, shown.stdout
@@ -151,3 +157,12 @@ def test_an_installation_that_failed_is_not_taken_for_a_whole_one(project, tmp_p
     python = play_python(tmp_path, NO_ENSUREPIP % 'case "$*" in *install*) exit 1;; esac')
     assert make(project, "install", python).returncode == 2
     assert (project / ".venv").exists() and not (project / ".venv" / "installed").exists()
+
+
+def test_an_environment_whose_python_is_gone_is_made_anew(project, tmp_path):
+    (project / ".venv" / "bin").mkdir(parents=True)
+    (project / ".venv" / "bin" / "python").symlink_to(tmp_path / "gone")
+    (project / ".venv" / "installed").touch()
+    python = play_python(tmp_path, NO_ENSUREPIP % "exit 0")
+    assert make(project, "install", python).returncode == 0
+    assert (project / ".venv" / "bin" / "python").exists()
