@@ -7,7 +7,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="hf-home-")
+HF_HOME = tempfile.TemporaryDirectory()  # removed at exit
+os.environ["HF_HOME"] = HF_HOME.name
 os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"  # a port where nothing listens
 MNIST = os.environ.pop("DATASET", None)  # a folder with MNIST, for test_mnist.py
 MNIST = MNIST and str(Path(MNIST).resolve())

@@ -27,7 +27,7 @@ def trained(run, dataset):
 
 
 def pictures(folder="misclassified_samples"):
-    return sorted(path.name for path in (Path(folder)).glob("[0-9]*.png"))
+    return sorted(path.name for path in Path(folder).glob("[0-9]*.png"))
 
 
 def test_train_prints_a_header_a_line_per_epoch_and_a_summary(run, dataset):
@@ -80,7 +80,7 @@ def test_the_seed_decides_the_first_weights(run, dataset):
         run(train.main, "--dataset", "digits", "--epochs", 1, "--seed", seed)
         weights.append(load_checkpoint(dataset.parent / "checkpoint.pt")[1].weights)
     for name in weights[0]:
-        assert (weights[0][name] - weights[1][name]).abs().max() > 0.01
+        assert (weights[0][name] - weights[1][name]).abs().mean() > 0.01
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_saves_nothing(run, trained):
