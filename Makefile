@@ -1,8 +1,8 @@
 # Type `make` for the list of targets.
 #
 # Settings are given behind the target: make train DATASET=zalando-datasets/fashion_mnist EPOCHS=20
-# DATASET, DEVICE, EPOCHS and SEED are the flags of the same names; ARGS holds any other flags;
-# PIP_ARGS goes to pip, to choose another build of PyTorch than the default one.
+# DATASET, DEVICE, RECIPE, EPOCHS and SEED are the flags of the same names; ARGS holds any other
+# flags; PIP_ARGS goes to pip, to choose another build of PyTorch than the default one.
 
 PYTHON     ?= python3
 CHECKPOINT ?= checkpoint.pt
@@ -10,23 +10,27 @@ CHECKPOINT ?= checkpoint.pt
 PY       := .venv/bin/python
 dataset   = $(if $(DATASET),--dataset "$(DATASET)")
 device    = $(if $(DEVICE),--device "$(DEVICE)")
-schedule  = $(if $(EPOCHS),--epochs "$(EPOCHS)") $(if $(SEED),--seed "$(SEED)")
+schedule  = $(if $(RECIPE),--recipe "$(RECIPE)") $(if $(EPOCHS),--epochs "$(EPOCHS)") \
+            $(if $(SEED),--seed "$(SEED)")
 run_train = $(PY) train.py --checkpoint "$(CHECKPOINT)" $(dataset) $(device) $(schedule)
 
-.PHONY: broken help install train analysis demo test clean remove
+.PHONY: broken help install train analysis robustness demo test clean remove
 
 help: ## this list
 	@echo "The first of these that needs it sets up the Python environment."
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 install: .venv/installed ## set up .venv with PyTorch; 6 GB, a few minutes
 
-train: .venv/installed ## train on MNIST and write checkpoint.pt; seconds, plus the download once
+train: .venv/installed ## train on MNIST and write checkpoint.pt; a minute or two, plus the download once
 	$(run_train) $(ARGS)
 
 analysis: .venv/installed ## show the ten worst mistakes of checkpoint.pt; seconds
 	@test -e "$(CHECKPOINT)" || { echo 'no "$(CHECKPOINT)": training first'; $(run_train); }
 	$(PY) analysis.py --checkpoint "$(CHECKPOINT)" $(dataset) $(device) $(ARGS)
+
+robustness: .venv/installed ## read distorted test images with checkpoint.pt; seconds
+	$(PY) robustness.py --checkpoint "$(CHECKPOINT)" $(dataset) $(device) $(ARGS)
 
 demo: .venv/installed ## train and analysis on drawn digits, into demo/; seconds, no download
 	$(PY) train.py --dataset synthetic --checkpoint demo/checkpoint.pt $(device) $(schedule)
@@ -38,7 +42,7 @@ test: .venv/installed-dev ## run the tests, with DATASET=folder on the real MNIS
 
 clean: ## remove what the runs wrote: checkpoint, pictures, decoded data; an instant
 	rm -rf .cache demo .pytest_cache .ruff_cache __pycache__ tests/__pycache__
-	rm -f "$(CHECKPOINT)" misclassified_samples/contact_sheet.png
+	rm -f "$(CHECKPOINT)" robustness.png misclassified_samples/contact_sheet.png
 	rm -f misclassified_samples/[0-9]*_true-*_predicted-*_probability-*_index-*[0-9].png
 
 remove: ## remove the Python environment; an instant

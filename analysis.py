@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from PIL import Image, ImageDraw, ImageFont
 
-import data
 from files import check_writable, replacing
-from model import evaluate, load_checkpoint
+from model import evaluate, load_with_test_split
+from pictures import contact_sheet, enlarge
 
 WORST = 10  # mistakes to picture
 CONFUSIONS = 10  # pairs of classes to list
@@ -55,29 +54,6 @@ def find_mistakes(logits, labels, class_names):
         )
         for index in wrong[order].tolist()
     ]
-
-
-def enlarge(image):
-    """A picture of an image uint8 [28, 28] with hard-edged pixels."""
-    picture = Image.fromarray(image.numpy())
-    return picture.resize((28 * SCALE, 28 * SCALE), Image.Resampling.NEAREST)
-
-
-def contact_sheet(pictures, captions, columns=5):
-    """One picture of many, each with its caption (lines of text) below it."""
-    font = ImageFont.load_default(size=17)
-    gap = 16
-    width = 28 * SCALE + gap
-    height = 28 * SCALE + 5 * gap
-    rows = -(-len(pictures) // columns)
-    sheet = Image.new("L", (columns * width + gap, rows * height + gap), "white")
-    draw = ImageDraw.Draw(sheet)
-    for position, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
-        left = gap + position % columns * width
-        top = gap + position // columns * height
-        sheet.paste(picture, (left, top))
-        draw.multiline_text((left, top + 28 * SCALE + gap // 4), caption, "black", font)
-    return sheet
 
 
 def write_pictures(folder, pictures):
@@ -128,27 +104,16 @@ def parse_args():
 def main():
     args = parse_args()
     device = cli.choose_device(args.device)
-    model, checkpoint = load_checkpoint(args.checkpoint)
+    model, checkpoint, test = load_with_test_split(args.checkpoint, args.dataset)
     check_writable(args.output / CONTACT_SHEET)
-    dataset = args.dataset or checkpoint.dataset
-    test = data.load(dataset, "test")
-    if test.class_names != checkpoint.class_names:
-        raise cli.InputError(
-            f"dataset {dataset!r} has the classes {', '.join(test.class_names)}, and checkpoint "
-            f"{args.checkpoint} was trained on {', '.join(checkpoint.class_names)}"
-        )
 
     result = evaluate(model.to(device), *test.to(device)[:2])
     standard_error = math.sqrt(result.accuracy * (1 - result.accuracy) / len(test.labels))
     logits = result.logits.cpu()
 
-    recipe = checkpoint.recipe
     print(f"device      {cli.describe_device(device)}, PyTorch {torch.__version__}")
-    print(
-        f"checkpoint  {args.checkpoint}: {checkpoint.epoch} epochs of recipe {recipe['name']}, "
-        f"seed {checkpoint.seed}, on {checkpoint.dataset}"
-    )
-    print(f"dataset     {dataset}: {len(test.labels):,} test images")
+    print(f"checkpoint  {args.checkpoint}: {checkpoint.summary}")
+    print(f"dataset     {args.dataset or checkpoint.dataset}: {len(test.labels):,} test images")
     print(
         f"accuracy    {result.accuracy:.2%} with a standard error of {standard_error:.2%}, "
         f"{result.errors:,} errors"
@@ -158,13 +123,13 @@ def main():
     mistakes = find_mistakes(logits, test.labels, test.class_names)[:WORST]
     pictures, captions = {}, []
     for rank, mistake in enumerate(mistakes, start=1):
-        pictures[mistake.file_name(rank)] = enlarge(test.images[mistake.index])
+        pictures[mistake.file_name(rank)] = enlarge(test.images[mistake.index], SCALE)
         captions.append(
             f"{rank}. true {mistake.true[:25]}\nread as {mistake.predicted[:25]}\n"
             f"probability {mistake.probability:.4f}, image {mistake.index}"
         )
     if mistakes:
-        pictures[CONTACT_SHEET] = contact_sheet(list(pictures.values()), captions)
+        pictures[CONTACT_SHEET] = contact_sheet(list(pictures.values()), captions, columns=5)
     write_pictures(args.output, pictures)
 
     print("\nthe most confident mistakes:" if mistakes else "\nno mistakes, so no pictures")

@@ -23,10 +23,11 @@ def _excepthook(kind, error, traceback):
 sys.excepthook = _excepthook
 
 
-def parser(description, dataset=None):
+def parser(description, dataset=None, several=False):
     """An ArgumentParser with the flags of every script; a bad flag raises InputError.
 
-    `dataset` is the default of --dataset, None for the dataset that the checkpoint names.
+    `dataset` is the default of --dataset, None for the dataset that the checkpoint names; `several`
+    makes --checkpoint a list.
     """
     parser = argparse.ArgumentParser(description=description)
 
@@ -43,8 +44,9 @@ def parser(description, dataset=None):
     parser.add_argument(
         "--checkpoint",
         type=Path,
-        default="checkpoint.pt",
-        help="file with the trained network (default: %(default)s)",
+        nargs="+" if several else None,
+        default=[Path("checkpoint.pt")] if several else Path("checkpoint.pt"),
+        help=f"file{'s' if several else ''} with the trained network (default: checkpoint.pt)",
     )
     parser.add_argument(
         "--device",
@@ -75,15 +77,29 @@ def whole_number(low, high=10**9):
     return parse
 
 
+def _float(text):
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
 def positive_number(text):
     """The argparse type of a float above zero."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not 0 < number < math.inf:
+    if not 0 < (number := _float(text)) < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
     return number
+
+
+def number(low, high):
+    """The argparse type of a float from low to high."""
+
+    def parse(text):
+        if not low <= (number := _float(text)) <= high:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number from {low:g} to {high:g}")
+        return number
+
+    return parse
 
 
 def choose_device(name):

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+import distort
 import synthetic
 from cli import InputError
 from files import replacing
@@ -232,16 +233,17 @@ def to_float(images):
 
 @dataclass
 class Batches:
-    """One epoch of shuffled batches; it stands where a DataLoader would.
+    """One epoch of shuffled and distorted batches; it stands where a DataLoader would.
 
-    The order is drawn on the CPU from (seed, epoch) alone, so it is the same on every device and
-    needs no saved state. Yields float32 [B, 1, 28, 28] in [0, 1] and int64 [B]; the last batch
-    may be smaller.
+    All that is random is drawn on the CPU from (seed, epoch) alone, so it is the same on every
+    device and needs no saved state. Yields float32 [B, 1, 28, 28] in [0, 1] and int64 [B]; the last
+    batch may be smaller.
     """
 
     images: torch.Tensor  # uint8 [N, 28, 28]
     labels: torch.Tensor  # int64 [N]
     batch_size: int
+    distortion: distort.Distortion
     seed: int
     epoch: int
 
@@ -252,8 +254,13 @@ class Batches:
         # A seed sequence mixes both numbers well: neighbouring seeds share no epoch's order.
         (state,) = np.random.SeedSequence((self.seed, self.epoch)).generate_state(1)
         generator = torch.Generator().manual_seed(int(state))
-        order = torch.randperm(len(self.images), generator=generator).to(self.images.device)
-        for index in order.split(self.batch_size):
+        drawn = [torch.randperm(len(self.images), generator=generator)]
+        if self.distortion != distort.Distortion():
+            drawn += distort.draw(len(self.images), self.distortion, generator)
+        batches = (tensor.to(self.images.device).split(self.batch_size) for tensor in drawn)
+        for index, *parameters in zip(*batches, strict=True):
             # index_select is up to 30 times faster than images[index] on a CPU.
-            images = self.images.index_select(0, index)
-            yield to_float(images), self.labels.index_select(0, index)
+            images = to_float(self.images.index_select(0, index))
+            if parameters:
+                images = distort.apply(images, self.distortion, distort.Parameters(*parameters))
+            yield images, self.labels.index_select(0, index)

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+import data
 from cli import InputError
-from data import to_float
 from files import replacing
 
 EVALUATION_BATCH = 1000  # images: small enough for the caches of a CPU
@@ -43,7 +43,7 @@ class Evaluation(NamedTuple):
 @torch.inference_mode()
 def evaluate(model, images, labels):
     """The Evaluation of a model on images uint8 [N, 28, 28] and labels int64 [N] on its device."""
-    logits = torch.cat([model(to_float(batch)) for batch in images.split(EVALUATION_BATCH)])
+    logits = torch.cat([model(data.to_float(batch)) for batch in images.split(EVALUATION_BATCH)])
     return Evaluation((logits.argmax(1) != labels).sum().item(), logits)
 
 
@@ -60,6 +60,13 @@ class Checkpoint:
     history: list  # a dict per epoch: epoch, loss, test_accuracy, errors, seconds
     test_accuracy: float
     versions: dict
+
+    @property
+    def summary(self):
+        return (
+            f"{self.epoch} epochs of recipe {self.recipe['name']}, seed {self.seed}, "
+            f"on {self.dataset}"
+        )
 
 
 def save_checkpoint(path, model, **facts):
@@ -109,3 +116,19 @@ def load_checkpoint(path):
     if not all(parameter.isfinite().all() for parameter in model.parameters()):
         raise InputError(f"checkpoint {path}: some of its weights are not finite numbers")
     return model, checkpoint
+
+
+def load_with_test_split(path, dataset=None):
+    """(model on the CPU, Checkpoint, test data.Split) of the dataset, or of the checkpoint's own.
+
+    InputError where one of them cannot be used, or where their classes differ.
+    """
+    model, checkpoint = load_checkpoint(path)
+    dataset = dataset or checkpoint.dataset
+    test = data.load(dataset, "test")
+    if test.class_names != checkpoint.class_names:
+        raise InputError(
+            f"dataset {dataset!r} has the classes {', '.join(test.class_names)}, and checkpoint "
+            f"{path} was trained on {', '.join(checkpoint.class_names)}"
+        )
+    return model, checkpoint, test

@@ -8,6 +8,8 @@ import math
 
 import torch
 
+import distort
+
 # Ways of writing each digit: strokes, each the control points x,y that the pen visits, in MNIST's
 # 20 x 20 pixel box, x to the right and y down. All ways of one digit are equally likely.
 WAYS = """
@@ -79,7 +81,6 @@ WAYS = """
 """
 SPLITS = {"train": (12_000, 0), "test": (2_000, 1)}  # number of images, seed
 POINTS = 12  # points of a curve per pair of control points
-SPACING = 0.6  # pixels: width of the Gaussian that joins the points of a curve to a line
 
 
 def spline(n):
@@ -106,30 +107,26 @@ def write(strokes, count, generator):
     spread = torch.tensor([[0.16, 0.06], [0.21, 0.06]])
     affine = torch.tensor([[1, 0], [-0.03, 1]]) + spread * normal(2, 2)
     wave, phase, sway = 1.5 * normal(2, 8), math.pi * normal(1, 8), 0.08 * normal(8, 2)
-    radius = (1.15 + 0.45 * normal(1)).clamp(0.5, 2.6)  # of the pen, in pixels
+    radius = (1.15 + 0.45 * normal()).clamp(0.5, 2.6)  # of the pen, in pixels
     curves = []
     for stroke in strokes.split("/"):
         control = torch.tensor([[int(v) for v in xy.split(",")] for xy in stroke.split()])
         control = control / 10 - 1 + 0.12 * normal(len(control), 2)
         control = control @ affine + torch.sin(control @ wave + phase) @ sway
         curves.append(spline(control.shape[1]) @ control)
-    step = torch.cat([curve.diff(dim=1) for curve in curves], 1)
-    point = torch.cat([curve[:, :-1] for curve in curves], 1) + step / 2
+    start = torch.cat([curve[:, :-1] for curve in curves], 1)
+    end = torch.cat([curve[:, 1:] for curve in curves], 1)
 
     # As MNIST was made: the ink fits a 20 x 20 box, its proportions kept.
+    point = torch.cat(curves, 1)
     low, high = point.amin(1, keepdim=True), point.amax(1, keepdim=True)
-    scale = (20 - 2 * radius[..., None]) / (high - low).amax(2, keepdim=True)
-    point = (point - (low + high) / 2) * scale + 13.5
-    # The distance from each pixel to the curve, by the log of a sum of Gaussians along the curve. A
-    # Gaussian is a product of one in x and one in y: the sum is one matrix product per image.
-    pixel = torch.arange(28.0)
-    x, y = torch.exp(-(((pixel - point[..., None]) / SPACING) ** 2) / 2).unbind(2)
-    length = (step * scale).norm(dim=2, keepdim=True) / (SPACING * math.sqrt(2 * math.pi))
-    distance = SPACING * (-2 * ((length * y).mT @ x).log()).clamp(0).sqrt()
-    ink = (0.5 + (radius[..., None] - distance) / 1.1).clamp(0, 1)  # the edge is 1.1 pixels wide
+    scale = (20 - 2 * radius[:, None, None]) / (high - low).amax(2, keepdim=True)
+    middle = (low + high) / 2
+    ink = distort.pen((start - middle) * scale, (end - middle) * scale, radius)[:, 0]
 
     # As MNIST was made: the centre of mass goes to the middle, by whole pixels. Otherwise each
     # digit keeps an offset of its own, which a network learns in place of its shape.
+    pixel = torch.arange(28.0)
     mass = torch.stack([ink.sum(2) @ pixel, ink.sum(1) @ pixel]) / ink.sum((1, 2))
     row, column = (pixel + (mass - 14).round()[..., None]).long() % 28
     ink = ink[torch.arange(count)[:, None, None], row[:, :, None], column[:, None]]

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from tqdm import tqdm  # `datasets` brings it
 
 import data
+from distort import Distortion
 from files import check_writable
 from model import MLP, evaluate, save_checkpoint
 
@@ -25,10 +26,27 @@ class Recipe:
     epochs: int
     batch_size: int
     learning_rate: float  # at its highest
+    distortion: Distortion = Distortion()
 
 
 # Chosen on a validation split, the last 10,000 training images.
-RECIPES = {"quick": Recipe(epochs=8, batch_size=512, learning_rate=0.02)}
+RECIPES = {
+    "quick": Recipe(epochs=8, batch_size=512, learning_rate=0.02),
+    "accurate": Recipe(
+        epochs=150,
+        batch_size=512,
+        learning_rate=0.01,
+        distortion=Distortion(rotation=20, slant=20, stretch=1.25, shift=2),
+    ),
+    "robust": Recipe(
+        epochs=200,
+        batch_size=512,
+        learning_rate=0.01,
+        distortion=Distortion(
+            rotation=30, slant=25, stretch=1.6, shift=3, occlusion=0.3, extra_writing=0.3
+        ),
+    ),
+}
 WARMUP = 0.1  # share of a run in which the learning rate rises
 
 
@@ -60,7 +78,7 @@ def train(model, split, recipe, seed):
     torch.empty(2**24, dtype=torch.uint8)
     optimizer = Adam(model.parameters(), recipe.learning_rate, fused=True)
     for epoch in range(1, recipe.epochs + 1):
-        batches = data.Batches(split.images, split.labels, recipe.batch_size, seed, epoch)
+        batches = data.Batches(*split[:2], recipe.batch_size, recipe.distortion, seed, epoch)
         steps = recipe.epochs * len(batches)
         progress = tqdm(batches, f"epoch {epoch}", disable=None, leave=False, delay=1)
         # The loss is summed on the device and read once an epoch, because reading waits for a GPU.
@@ -76,32 +94,44 @@ def train(model, split, recipe, seed):
 
 
 def parse_args():
+    """(the flags, the Recipe that they describe)"""
     parser = cli.parser(__doc__, dataset=data.MNIST)
     parser.add_argument(
-        "--recipe", choices=RECIPES, default="quick", help="named settings (default: %(default)s)"
+        "--recipe",
+        choices=RECIPES,
+        default="accurate",
+        help="named settings (default: %(default)s), of which the flags below replace single ones",
     )
-    for field in fields(Recipe):
-        defaults = ", ".join(f"{name} {getattr(RECIPES[name], field.name)}" for name in RECIPES)
+    for field in (*fields(Recipe)[:-1], *fields(Distortion)):
+        if field.metadata:
+            unit, kind = field.metadata["unit"], cli.number(*field.metadata["range"])
+        else:
+            unit, kind = "", cli.whole_number(1) if field.type is int else cli.positive_number
+        settings = {
+            name: {**vars(recipe), **vars(recipe.distortion)} for name, recipe in RECIPES.items()
+        }
+        values = ", ".join(f"{name} {settings[name][field.name]:g}" for name in RECIPES)
         parser.add_argument(
-            f"--{field.name.replace('_', '-')}",
-            type=cli.whole_number(1) if field.type is int else cli.positive_number,
-            help=f"instead of the recipe's ({defaults})",
+            f"--{field.name.replace('_', '-')}", type=kind, help=f"{unit} ({values})"
         )
     parser.add_argument(
         "--seed",
         type=cli.whole_number(0, 2**32 - 1),
         default=0,
-        help="decides the first weights and the order of the images (default: %(default)s)",
+        help="of all that is random: weights, order, distortions (default: %(default)s)",
     )
-    return parser.parse_args()
+    args = parser.parse_args()
+
+    def override(settings):
+        given = {field.name: getattr(args, field.name, None) for field in fields(settings)}
+        return replace(settings, **{name: x for name, x in given.items() if x is not None})
+
+    recipe = override(RECIPES[args.recipe])
+    return args, replace(recipe, distortion=override(recipe.distortion))
 
 
 def main():
-    args = parse_args()
-    given = {field.name: getattr(args, field.name) for field in fields(Recipe)}
-    recipe = replace(
-        RECIPES[args.recipe], **{name: value for name, value in given.items() if value is not None}
-    )
+    args, recipe = parse_args()
     device = cli.choose_device(args.device)
     check_writable(args.checkpoint)
 
@@ -123,6 +153,8 @@ def main():
         f"recipe      {args.recipe}: epochs {recipe.epochs}, batch size {recipe.batch_size}, "
         f"learning rate {recipe.learning_rate}, seed {args.seed}"
     )
+    settings = vars(recipe.distortion).items()
+    print("distortion  " + ", ".join(f"{k.replace('_', ' ')} {v:g}" for k, v in settings))
     print("\nepoch    loss  test accuracy  errors  seconds")
 
     # The test set is read after each epoch and decides nothing.

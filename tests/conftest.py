@@ -19,6 +19,8 @@ import pytest  # noqa: E402
 import cli  # noqa: E402
 import synthetic  # noqa: E402
 
+datasets.disable_progress_bars()  # of write_split, which are not the scripts' output
+
 
 @pytest.fixture(autouse=True)
 def empty_folder(tmp_path, monkeypatch):

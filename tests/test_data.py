@@ -16,6 +16,7 @@ import torch
 from conftest import ROOT, write_split
 
 import data
+import distort
 from cli import InputError
 
 
@@ -31,7 +32,7 @@ def test_an_epoch_holds_every_image_once_in_its_own_order():
     labels = torch.arange(1000)  # stands for the index of the image
 
     def epoch(seed, number):
-        batches = data.Batches(images, labels, 64, seed, number)
+        batches = data.Batches(images, labels, 64, distort.Distortion(), seed, number)
         pairs = list(batches)
         assert len(pairs) == len(batches) == 16
         assert [len(y) for _, y in pairs] == [64] * 15 + [40]

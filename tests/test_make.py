@@ -13,12 +13,22 @@ from conftest import ROOT
 README = (ROOT / "README.md").read_text()
 MAKEFILE = (ROOT / "Makefile").read_text()
 TARGETS = set(re.findall(r"^([a-z]+):.*## ", MAKEFILE, re.M))
-SCRIPTS = ["train.py", "analysis.py"]
+SCRIPTS = ["train.py", "analysis.py", "robustness.py"]
 
 
 def make(folder, *arguments, **variables):
     """Run make in the folder with no setting from outside; a CompletedProcess with all output."""
-    outside = ("MAKE", "MFLAGS", "DATASET", "DEVICE", "EPOCHS", "SEED", "CHECKPOINT", "ARGS")
+    outside = (
+        "MAKE",
+        "MFLAGS",
+        "DATASET",
+        "DEVICE",
+        "RECIPE",
+        "EPOCHS",
+        "SEED",
+        "CHECKPOINT",
+        "ARGS",
+    )
     environment = {k: v for k, v in os.environ.items() if not k.startswith(outside)}
     return subprocess.run(
         ["make", *arguments],
@@ -78,6 +88,9 @@ def test_train_analysis_demo_clean_and_remove(project):
     shown = make(project, "analysis", "ARGS=--json")
     assert shown.returncode == 0 and "training first" not in shown.stdout
     assert shown.stdout.splitlines()[-1].startswith("{")
+
+    shown = make(project, "robustness")
+    assert shown.returncode == 0 and (project / "robustness.png").exists(), shown.stdout
 
     shutil.copy(project / "checkpoint.pt", project / "my checkpoint.pt")
     shown = make(project, "analysis", "CHECKPOINT=my checkpoint.pt")

@@ -55,7 +55,7 @@ def test_drawn_digits_carry_over():
 
 
 def test_the_ten_pictures_are_misread_and_in_order(run):
-    assert run(train.main, "--dataset", MNIST, "--epochs", 2)[0] == 0
+    assert run(train.main, "--dataset", MNIST, "--recipe", "quick", "--epochs", 2)[0] == 0
     assert run(analysis.main)[0] == 0
     model, _ = load_checkpoint(Path("checkpoint.pt"))
     test = data.load(MNIST, "test")

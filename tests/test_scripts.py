@@ -34,7 +34,8 @@ def test_train_prints_a_header_a_line_per_epoch_and_a_summary(run, dataset):
     code, out, err = run(train.main, "--dataset", "digits", "--epochs", 3, "--seed", 7, "--json")
     assert (code, err) == (0, "")
     lines = out.splitlines()
-    assert [line.split()[0] for line in lines[:4]] == ["device", "dataset", "network", "recipe"]
+    headings = ["device", "dataset", "network", "recipe", "distortion"]
+    assert [line.split()[0] for line in lines[:5]] == headings
     assert "500 + 100 images" in lines[1] and "101,770 parameters" in lines[2]
     table = lines[lines.index("") + 1 :][:4]
     assert [line.split()[0] for line in table] == ["epoch", "1", "2", "3"]
@@ -45,10 +46,11 @@ def test_train_prints_a_header_a_line_per_epoch_and_a_summary(run, dataset):
     assert summary["errors"] == result.errors == checkpoint.history[-1]["errors"]
     assert summary["test_accuracy"] == result.accuracy == checkpoint.test_accuracy
     assert checkpoint.recipe == {
-        "name": "quick",
+        "name": "accurate",
         "epochs": 3,
         "batch_size": 500,  # the recipe's is larger than the dataset
-        "learning_rate": 0.02,
+        "learning_rate": 0.01,
+        "distortion": vars(train.RECIPES["accurate"].distortion),
     }
     assert (checkpoint.epoch, checkpoint.seed, checkpoint.dataset) == (3, 7, "digits")
     assert checkpoint.class_names == list("0123456789")
@@ -238,6 +240,9 @@ def test_class_names_of_any_kind(run, tmp_path, drawn):
         (["--learning-rate", "nan"], "'nan' is not a number above 0"),
         (["--learning-rate", "-1"], "'-1' is not a number above 0"),
         (["--learning-rate", "inf"], "'inf' is not a number above 0"),
+        (["--rotation", "181"], "'181' is not a number from 0 to 180"),
+        (["--stretch", "0.9"], "'0.9' is not a number from 1 to 10"),
+        (["--occlusion", "nan"], "'nan' is not a number from 0 to 1"),
         (["--seed", "-1"], "'-1' is not a whole number from 0 to 4294967295"),
         (["--recipe", "slow"], "invalid choice: 'slow'"),
         (["--device", "meta"], "--device meta is not available"),
@@ -315,7 +320,11 @@ def test_ctrl_c_while_pytorch_is_imported_shows_no_traceback():
         [sys.executable, "-c", code], env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
     )
     assert (shown.returncode, shown.stderr) == (-signal.SIGINT, "interrupted\n")
-    for script in ("train.py", "analysis.py"):  # the hook stands before the long imports
+    for script in (
+        "train.py",
+        "analysis.py",
+        "robustness.py",
+    ):  # the hook stands before the long imports
         imports = re.findall(r"^(?:import|from) (\w+)", (ROOT / script).read_text(), re.M)
         assert imports[0] == "cli"
 

@@ -1,0 +1,172 @@
+"""Show how well trained networks read the test images once these are distorted, cause by cause."""
+
+import cli  # first: it spares the traceback where Ctrl-C falls into the other imports
+
+# isort: split
+import json
+import math
+from pathlib import Path
+from statistics import mean
+
+import torch
+
+import data
+import distort
+from files import check_writable, replacing
+from model import evaluate, load_with_test_split
+from pictures import contact_sheet, enlarge
+
+SCALE = 6  # pixels of the picture per pixel of an image
+
+# The protocol. Each function distorts images float32 [N, 1, 28, 28] by one cause, as severely as
+# told; what is random comes from the generator. No recipe trains on these patches and lines.
+
+
+def either_way(images, value, generator):
+    """The value or its opposite for each image, float32 [N]."""
+    return value * (torch.randint(2, (len(images),), generator=generator) * 2.0 - 1)
+
+
+def rotation(images, degrees, generator):
+    return distort.warp(images, distort.affine(rotation=either_way(images, degrees, generator)))
+
+
+def slant(images, degrees, generator):
+    return distort.warp(images, distort.affine(slant=either_way(images, degrees, generator)))
+
+
+def width(images, factor, generator):
+    return distort.warp(images, distort.affine(width=factor).expand(len(images), 2, 3))
+
+
+def height(images, factor, generator):
+    return distort.warp(images, distort.affine(height=factor).expand(len(images), 2, 3))
+
+
+def size(images, factor, generator):
+    matrix = distort.affine(width=factor, height=factor)
+    return distort.warp(images, matrix.expand(len(images), 2, 3))
+
+
+def shift(images, pixels, generator):
+    """In any direction."""
+    angle = 2 * math.pi * torch.rand(len(images), generator=generator)
+    matrices = distort.affine(right=pixels * angle.cos(), down=pixels * angle.sin())
+    return distort.warp(images, matrices)
+
+
+def occlusion(images, pixels, generator):
+    """A disc is wiped out, its middle in the ink and its diameter given."""
+    ink = images.flatten(1) + 1e-9  # where an image is blank, any pixel may be the middle
+    middle = ink.multinomial(1, generator=generator)[..., None]
+    x, y = distort.PIXEL[middle % 28], distort.PIXEL[middle // 28]
+    inside = (distort.PIXEL - x) ** 2 + (distort.PIXEL[:, None] - y) ** 2 < (pixels / 2) ** 2
+    return images * ~inside[:, None]
+
+
+def stray_line(images, pixels, generator):
+    """A straight line 2 pixels thick and of the given length, anywhere and in any direction."""
+    middle = 20 * torch.rand(len(images), 1, 2, generator=generator) - 10
+    angle = math.pi * torch.rand(len(images), 1, generator=generator)
+    along = torch.linspace(-pixels / 2, pixels / 2, 2 * pixels + 1)
+    points = middle + torch.stack([angle.cos() * along, angle.sin() * along], -1)
+    line = distort.pen(points[:, :-1], points[:, 1:], torch.ones(len(images)))
+    return images.maximum(line)
+
+
+def neighbour(images, pixels, generator):
+    """Another image of the set to the left or right, as far from middle to middle as given."""
+    others = images[torch.randperm(len(images), generator=generator)]
+    matrices = distort.affine(right=either_way(images, pixels, generator))
+    return images.maximum(distort.warp(others, matrices))
+
+
+CAUSES = {  # function: unit, severities
+    rotation: ("degrees", (10, 20, 30, 40)),
+    slant: ("degrees", (10, 20, 30, 40)),
+    width: ("times", (0.5, 0.7, 1.2, 1.4)),
+    height: ("times", (0.5, 0.7, 1.2, 1.4)),
+    size: ("times", (0.5, 0.7, 1.2, 1.4)),
+    shift: ("px", (1, 2, 3, 4)),
+    occlusion: ("px", (6, 8, 10, 12)),
+    stray_line: ("px", (8, 12, 16, 20)),
+    neighbour: ("px", (20, 18, 16, 14)),
+}
+
+
+def rows(images):
+    """Yield (cause, severity with its unit, distorted images) for every row of the table.
+
+    Images are uint8 [N, 28, 28] on the CPU, before and after: the same on every machine.
+    """
+    yield "clean", "", images
+    for distortion, (unit, severities) in CAUSES.items():
+        cause = distortion.__name__.replace("_", " ")
+        for severity in severities:
+            generator = torch.Generator().manual_seed(0)
+            distorted = distortion(data.to_float(images), severity, generator)
+            yield cause, f"{severity} {unit}", (255 * distorted).round().byte()[:, 0]
+
+
+def parse_args():
+    parser = cli.parser(__doc__, several=True)
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default="robustness.png",
+        help="picture of one digit in every row of the table (default: %(default)s)",
+    )
+    return parser.parse_args()
+
+
+def main():
+    args = parse_args()
+    device = cli.choose_device(args.device)
+    dataset = args.dataset
+    models, lines = [], []
+    for path in args.checkpoint:
+        model, checkpoint, test = load_with_test_split(path, dataset)
+        dataset = dataset or checkpoint.dataset  # of the first, and the same for all
+        models.append(model.to(device))
+        lines.append(f"checkpoint  {path}: {checkpoint.summary}")
+    check_writable(args.output)
+
+    print(f"device      {cli.describe_device(device)}, PyTorch {torch.__version__}")
+    print(*lines, sep="\n")
+    print(f"dataset     {dataset}: {len(test.labels):,} test images")
+
+    names = [path.stem[:20] for path in args.checkpoint]
+
+    def print_row(cause, severity, cells):
+        columns = zip(names, cells, strict=True)
+        columns = "".join(f"  {cell:>{max(len(name), 6)}}" for name, cell in columns)
+        print(f"{cause:10}  {severity:>10}{columns}", flush=True)
+
+    print()
+    print_row("cause", "severity", names)
+    labels = test.labels.to(device)
+    table, pictures, captions = [], [], []
+    for cause, severity, images in rows(test.images):
+        here = images.to(device)
+        accuracies = [evaluate(model, here, labels).accuracy for model in models]
+        print_row(cause, severity, [f"{accuracy:.2%}" for accuracy in accuracies])
+        table.append({"cause": cause, "severity": severity, "accuracies": accuracies})
+        if severity:
+            pictures.append(enlarge(images[0], SCALE))
+            captions.append(f"{cause}\n{severity}")
+    # Of all rows but the first, the clean one.
+    means = [mean(column) for column in zip(*(row["accuracies"] for row in table[1:]), strict=True)]
+    print_row("mean", "distorted", [f"{accuracy:.2%}" for accuracy in means])
+
+    sheet = contact_sheet(pictures, captions, columns=4)
+    with replacing(args.output) as file:
+        sheet.save(file, "png")
+    print(f"\n{args.output} shows each of them on the first test image")
+    if args.json:
+        checkpoints = [str(path) for path in args.checkpoint]
+        summary = {"dataset": dataset, "checkpoints": checkpoints, "rows": table, "means": means}
+        print(json.dumps(summary | {"picture": str(args.output)}))
+
+
+if __name__ == "__main__":
+    cli.run(main)

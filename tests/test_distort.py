@@ -1,0 +1,199 @@
+"""Each distortion against an independent construction."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import data
+import distort
+
+
+def measure(images):
+    """Mass, mean x, mean y, and the central second moments xx, xy, yy of float [N, 1, 28, 28]."""
+    x = torch.arange(28.0).double() - 13.5
+    image = images[:, 0].double()
+    mass = image.sum((1, 2))
+    mean_x, mean_y = image.sum(1) @ x / mass, image.sum(2) @ x / mass
+    dx, dy = x[None] - mean_x[:, None], x[None] - mean_y[:, None]
+    xx, yy = (image.sum(1) * dx**2).sum(1) / mass, (image.sum(2) * dy**2).sum(1) / mass
+    xy = torch.einsum("nyx,ny,nx->n", image, dy, dx) / mass
+    return mass, mean_x, mean_y, xx, xy, yy
+
+
+def bar(width=3, height=15):
+    """An upright bar in the middle, [1, 1, 28, 28], with soft edges."""
+    ink = [(size / 2 + 0.5 - distort.PIXEL.abs()).clamp(0, 1) for size in (width, height)]
+    return (ink[1][:, None] * ink[0])[None, None]
+
+
+@pytest.fixture
+def digits(drawn):
+    return data.to_float(drawn[0])
+
+
+def warp(images, **parameters):
+    return distort.warp(images, distort.affine(**parameters).expand(len(images), 2, 3))
+
+
+def test_the_identity_changes_nothing(digits):
+    assert (warp(digits) - digits).abs().max() <= 1e-6
+
+
+@pytest.mark.parametrize("degrees", [-30.0, 10.0, 20.0])
+def test_a_slanted_bar_leans_by_the_angle(degrees):
+    _, _, _, _, xy, yy = measure(warp(bar(), slant=degrees))
+    # Of a sheared upright bar: mean x at height y is -tan(angle) y, y down.
+    assert math.degrees(math.atan(-xy / yy)) == pytest.approx(degrees, abs=0.3)
+    top, bottom = warp(bar(), slant=degrees)[0, 0, [8, 19]] @ distort.PIXEL
+    assert (top > bottom) == (degrees > 0)
+
+
+@pytest.mark.parametrize("degrees", [-40.0, 15.0, 30.0, 80.0])
+def test_a_turned_bar_points_by_the_angle_and_keeps_its_shape(degrees):
+    mass, _, _, xx, xy, yy = measure(warp(bar(), rotation=degrees))
+    axis = 0.5 * math.degrees(math.atan2(-2 * xy, yy - xx))  # of inertia, clockwise from upright
+    assert axis == pytest.approx(degrees, abs=0.3)
+    assert mass == pytest.approx(measure(bar())[0], rel=0.02)
+
+
+def test_rotation_agrees_with_pillow(digits):
+    turned = warp(digits[:50], rotation=20.0)
+    for image, ours in zip(digits[:50, 0].numpy(), turned[:, 0].numpy(), strict=True):
+        theirs = Image.fromarray(image).rotate(-20, Image.Resampling.BILINEAR)
+        # Pillow reads no neighbour across the edge of the image, which MNIST's margin leaves empty.
+        assert np.abs(np.asarray(theirs) - ours)[1:-1, 1:-1].max() < 1e-3
+
+
+def test_stretching_moves_the_edges_by_the_factors():
+    _, _, _, xx, _, yy = measure(bar(8, 8))
+    _, _, _, wide, _, high = measure(warp(bar(8, 8), width=1.5, height=0.5))
+    assert (wide / xx).sqrt() == pytest.approx(1.5, rel=0.02)
+    assert (high / yy).sqrt() == pytest.approx(0.5, rel=0.08)  # interpolation blurs small things
+
+
+def test_a_shift_by_whole_pixels_copies_them(digits):
+    moved = warp(digits, right=3.0, down=-2.0)
+    assert torch.equal(moved[:, :, :-2, 3:], digits[:, :, 2:, :-3])
+    assert moved[:, :, -2:].sum() == moved[:, :, :, :3].sum() == 0
+
+
+def test_the_order_is_stretch_slant_turn_shift():
+    def from_result_to_image(**parameters):
+        return np.vstack([distort.affine(**parameters)[0].double().numpy(), [0, 0, 1]])
+
+    steps = (
+        *({"width": 0.8, "height": 1.1}, {"slant": 15.0}),
+        *({"rotation": 25.0}, {"right": 2.0, "down": 1.0}),
+    )
+    one_by_one = np.linalg.multi_dot([from_result_to_image(**step) for step in steps])
+    together = from_result_to_image(**{name: x for step in steps for name, x in step.items()})
+    assert np.abs(one_by_one - together).max() < 1e-5
+
+
+def test_each_image_has_its_own_parameters(digits):
+    angles = torch.linspace(-40, 40, 20)
+    turned = distort.warp(digits[:20], distort.affine(rotation=angles, width=1 + angles / 100))
+    for image, angle, result in zip(digits, angles, turned, strict=False):
+        alone = warp(image[None], rotation=angle, width=1 + angle / 100)
+        torch.testing.assert_close(result, alone[0], rtol=0, atol=1e-5)
+
+
+def test_a_patch_is_wiped_out_and_nothing_else():
+    images = torch.rand(3, 1, 28, 28) + 1
+    corners = [
+        ((-3.5, -1.0), (2.0, 4.0)),
+        ((-20.0, -20.0), (-10.0, 20.0)),
+        ((1.0, 1.0), (1.2, 9.0)),
+    ]
+    low, high = (torch.tensor(side) for side in zip(*corners, strict=True))
+    wiped = distort.occlude(images, low, high)
+    for image, result, (low, high) in zip(images, wiped, corners, strict=True):
+        for row in range(28):
+            for column in range(28):
+                inside = low[0] < column - 13.5 < high[0] and low[1] < row - 13.5 < high[1]
+                assert result[0, row, column] == (0 if inside else image[0, row, column])
+    assert (wiped == 0).sum((1, 2, 3)).tolist() == [25, 4 * 28, 0]
+
+
+def test_a_pen_inks_what_is_nearer_to_its_line_than_its_radius():
+    ends = np.array([[-8.0, -6.0], [7.0, 5.0]])
+    steps = torch.linspace(0, 1, 31)[:, None]
+    points = (torch.tensor(ends[0]) * (1 - steps) + torch.tensor(ends[1]) * steps)[None].float()
+    along = (ends[1] - ends[0]) / np.linalg.norm(ends[1] - ends[0])
+    across = np.array([-along[1], along[0]])
+    for radius in (0.8, 1.5, 3.0):
+        ink = distort.pen(points[:, :-1], points[:, 1:], torch.tensor([radius]))
+        assert ink.shape == (1, 1, 28, 28)
+        for row, column in np.ndindex(28, 28):
+            place = np.array([column, row]) - 13.5
+            distance = abs(place @ across)
+            if (ends[0] @ along + 2) < place @ along < (ends[1] @ along - 2):  # beside the line
+                expected = np.clip(radius - distance + 0.5, 0, 1)
+                assert ink[0, 0, row, column] == pytest.approx(expected, abs=0.15)
+            elif (
+                not (ends[0] @ along - radius - 1) < place @ along < (ends[1] @ along + radius + 1)
+            ):
+                assert ink[0, 0, row, column] == 0
+
+
+def test_a_curve_starts_ends_and_bends_where_its_control_points_say():
+    control = torch.tensor([[[0.0, 0], [4, 8], [8, 0]]])
+    start, end = distort.bend(control)
+    assert start.shape == end.shape == (1, 12, 2)
+    assert torch.equal(start[0, 0], control[0, 0]) and torch.equal(end[0, -1], control[0, 2])
+    assert torch.equal(start[:, 1:], end[:, :-1])
+    torch.testing.assert_close(start[0, 6], torch.tensor([4.0, 4.0]))  # Bezier: half the height
+
+
+STRONG = distort.Distortion(
+    rotation=30, slant=25, stretch=1.5, shift=3, occlusion=0.4, extra_writing=0.25
+)
+
+
+def test_parameters_stay_within_their_limits_and_fill_them():
+    only = {
+        "rotation": lambda m: torch.atan2(-m[:, 1, 0], m[:, 1, 1]).rad2deg(),
+        "slant": lambda m: m[:, 0, 1].atan().rad2deg(),
+        "stretch": lambda m: m[:, 0, 0].log(),
+        "shift": lambda m: m[:, 0, 2],
+    }
+    for name, read in only.items():
+        value = getattr(STRONG, name)
+        distortion = distort.Distortion(**{name: value})
+        drawn = read(distort.draw(20_000, distortion, torch.Generator()).matrices)
+        limit = math.log(value) if name == "stretch" else value
+        assert 0.95 * limit < drawn.max() <= limit and 0.95 * limit < -drawn.min() <= limit
+        assert drawn.abs().median() < 0.3 * limit  # most are light
+
+
+def test_patches_and_strokes_are_on_their_share_of_a_batch(digits):
+    images = digits[:80]
+    parameters = distort.draw(80, STRONG, torch.Generator().manual_seed(3))
+    before = images.clone()
+    distorted = distort.apply(images, STRONG, parameters)
+    assert torch.equal(images, before)
+    warped = distort.warp(images, parameters.matrices)
+    less = (distorted < warped).any((1, 2, 3))
+    more = (distorted > warped).any((1, 2, 3))
+    assert less[:32].sum() > 20 and not less[32:].any()
+    assert more[60:].sum() > 15 and not more[:60].any()
+    assert distorted.min() >= 0 and distorted.max() <= 1
+
+
+def test_a_seed_and_an_epoch_decide_the_distortions(drawn):
+    def epoch(seed, number, distortion=STRONG):
+        return torch.cat([x for x, _ in data.Batches(*drawn, 64, distortion, seed, number)])
+
+    assert torch.equal(epoch(1, 1), epoch(1, 1))
+    for other in (epoch(1, 2), epoch(2, 1), epoch(1, 1, distort.Distortion(rotation=30))):
+        assert not torch.equal(epoch(1, 1), other)
+
+
+def test_distorted_or_not_the_order_is_the_same(drawn):
+    def labels(distortion):
+        return torch.cat([y for _, y in data.Batches(*drawn, 64, distortion, 0, 1)])
+
+    assert torch.equal(labels(STRONG), labels(distort.Distortion()))

@@ -1,0 +1,134 @@
+"""The table of robustness.py: its protocol, its numbers and its picture."""
+
+import json
+import re
+from pathlib import Path
+from statistics import mean
+
+import pytest
+import torch
+from conftest import write_split
+from PIL import Image
+
+import data
+import robustness
+import train
+from model import evaluate, load_checkpoint
+
+
+@pytest.fixture
+def digits(drawn):
+    return data.to_float(drawn[0])
+
+
+def distort(cause, severity, images):
+    return cause(images, severity, torch.Generator().manual_seed(0))
+
+
+def test_the_rows_are_the_same_every_time(drawn):
+    torch.manual_seed(1)
+    first = list(robustness.rows(drawn[0][:50]))
+    torch.manual_seed(2)
+    second = list(robustness.rows(drawn[0][:50]))
+    assert first[0][:2] == ("clean", "") and torch.equal(first[0][2], drawn[0][:50])
+    assert len(first) == len({row[:2] for row in first}) == 1 + 4 * len(robustness.CAUSES)
+    for (*names, images), (*again, same) in zip(first, second, strict=True):
+        assert names == again and torch.equal(images, same)
+        assert (images.dtype, images.shape) == (torch.uint8, (50, 28, 28))
+    for row in first[1:]:
+        assert not torch.equal(row[2], drawn[0][:50])
+
+
+@pytest.mark.parametrize("cause", robustness.CAUSES)
+def test_more_severe_is_further_from_clean(cause, digits):
+    _, severities = robustness.CAUSES[cause]
+    distance = {s: (distort(cause, s, digits) - digits).abs().mean().item() for s in severities}
+    mildest_first = sorted(distance, key=lambda s: -s if cause is robustness.neighbour else s)
+    if max(severities) < 2:  # factors: away from 1 on either side
+        small, large = [s for s in severities if s < 1], [s for s in severities if s > 1]
+        assert distance[small[0]] > distance[small[1]] and distance[large[0]] < distance[large[1]]
+    else:
+        assert sorted(distance, key=distance.get) == mildest_first
+
+
+def test_rotation_and_slant_go_either_way(digits):
+    signs = robustness.either_way(digits, 10, torch.Generator().manual_seed(0))
+    assert set(signs.tolist()) == {-10.0, 10.0} and 200 < (signs > 0).sum() < 400
+
+
+def test_an_occlusion_takes_ink_from_every_digit_and_adds_none(digits):
+    for pixels in (6, 12):
+        occluded = distort(robustness.occlusion, pixels, digits)
+        gone = occluded != digits
+        assert gone.any((1, 2, 3)).all() and (occluded[gone] == 0).all()
+        assert gone.flatten(1).sum(1).max() <= torch.pi * (pixels / 2 + 1) ** 2
+
+
+def test_a_line_and_a_neighbour_add_ink_and_take_none(digits):
+    line = distort(robustness.stray_line, 12, digits)
+    assert (line >= digits).all() and (line > digits).any((1, 2, 3)).double().mean() > 0.95
+    added = distort(robustness.stray_line, 12, torch.zeros_like(digits)).sum((1, 2, 3))
+    assert added.median() == pytest.approx(12 * 2, rel=0.1)  # length times thickness
+    neighbour = distort(robustness.neighbour, 16, digits)
+    assert (neighbour >= digits).all()
+    assert torch.equal(neighbour[..., 13:15], digits[..., 13:15])  # only at the sides
+
+
+def test_blank_and_full_images_are_distorted_too():
+    for images in (torch.zeros(3, 28, 28), torch.full((3, 28, 28), 255)):
+        for *_, distorted in robustness.rows(images.byte()):
+            assert distorted.shape == (3, 28, 28)
+
+
+@pytest.fixture
+def two(run, dataset):
+    for seed, name in enumerate(("first.pt", "second one.pt")):
+        flags = ("--dataset", "digits", "--epochs", 2, "--seed", seed, "--checkpoint", name)
+        assert run(train.main, *flags)[0] == 0
+    return ["--checkpoint", "first.pt", "second one.pt"]
+
+
+def test_the_table_compares_networks_on_the_same_images(run, two):
+    code, out, err = run(robustness.main, *two, "--json")
+    assert (code, err) == (0, "")
+    summary = json.loads(out.splitlines()[-1])
+    assert summary["checkpoints"] == two[1:] and summary["dataset"] == "digits"
+    test = data.load("digits", "test")
+    models = [load_checkpoint(Path(path))[0] for path in two[1:]]
+    expected = [
+        [evaluate(model, images, test.labels).accuracy for model in models]
+        for *_, images in robustness.rows(test.images)
+    ]
+    assert [row["accuracies"] for row in summary["rows"]] == expected
+    assert summary["means"] == pytest.approx(
+        [mean(column) for column in zip(*expected[1:], strict=True)]
+    )
+    assert "first  second one" in out
+    shown = re.findall(r"([\d.]+)% +([\d.]+)%$", out, re.M)
+    assert shown == [tuple(f"{100 * x:.2f}" for x in row) for row in [*expected, summary["means"]]]
+    with Image.open("robustness.png") as picture:
+        picture.load()
+        assert picture.width < picture.height
+
+
+def test_without_a_flag_it_reads_checkpoint_pt(run, dataset):
+    code, _, err = run(robustness.main)
+    assert code == 2 and "checkpoint checkpoint.pt: there is none, train first" in err
+    assert not Path("robustness.png").exists()
+    run(train.main, "--dataset", "digits", "--epochs", 1)
+    assert run(robustness.main, "--output", "folder/rows.png")[0] == 0
+    assert Path("folder/rows.png").exists()
+
+
+def test_networks_of_other_classes_are_not_compared(run, two, drawn, dataset):
+    names = [f"letter {i}" for i in "abcdefghij"]
+    for split in ("train", "test"):
+        write_split(
+            dataset.parent / f"letters/{split}.parquet",
+            list(drawn[0].numpy()),
+            drawn[1].tolist(),
+            names=names,
+        )
+    run(train.main, "--dataset", "letters", "--epochs", 1, "--checkpoint", "letters.pt")
+    code, _, err = run(robustness.main, *two, "letters.pt")
+    assert code == 2 and "was trained on letter a" in err and err.count("\n") == 1
