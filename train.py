@@ -33,17 +33,23 @@ class Recipe:
 RECIPES = {
     "quick": Recipe(epochs=8, batch_size=512, learning_rate=0.02),
     "accurate": Recipe(
-        epochs=150,
+        epochs=100,
         batch_size=512,
         learning_rate=0.01,
-        distortion=Distortion(rotation=20, slant=20, stretch=1.25, shift=2),
+        distortion=Distortion(rotation=20, slant=20, smallest=0.8, largest=1.25, shift=2),
     ),
     "robust": Recipe(
         epochs=200,
         batch_size=512,
         learning_rate=0.01,
         distortion=Distortion(
-            rotation=30, slant=25, stretch=1.6, shift=3, occlusion=0.3, extra_writing=0.3
+            rotation=30,
+            slant=25,
+            smallest=0.55,
+            largest=1.35,
+            shift=3,
+            occlusion=0.3,
+            extra_writing=0.3,
         ),
     ),
 }

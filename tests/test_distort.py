@@ -149,24 +149,27 @@ def test_a_curve_starts_ends_and_bends_where_its_control_points_say():
 
 
 STRONG = distort.Distortion(
-    rotation=30, slant=25, stretch=1.5, shift=3, occlusion=0.4, extra_writing=0.25
+    rotation=30, slant=25, smallest=0.6, largest=1.4, shift=3, occlusion=0.4, extra_writing=0.25
 )
 
 
 def test_parameters_stay_within_their_limits_and_fill_them():
-    only = {
+    read = {  # from the matrices, where there is nothing else in them
         "rotation": lambda m: torch.atan2(-m[:, 1, 0], m[:, 1, 1]).rad2deg(),
         "slant": lambda m: m[:, 0, 1].atan().rad2deg(),
-        "stretch": lambda m: m[:, 0, 0].log(),
-        "shift": lambda m: m[:, 0, 2],
+        "shift": lambda m: -m[:, 0, 2],
+        "smallest": lambda m: -m[:, 0, 0].log(),
+        "largest": lambda m: -m[:, 1, 1].log(),
     }
-    for name, read in only.items():
-        value = getattr(STRONG, name)
-        distortion = distort.Distortion(**{name: value})
-        drawn = read(distort.draw(20_000, distortion, torch.Generator()).matrices)
-        limit = math.log(value) if name == "stretch" else value
-        assert 0.95 * limit < drawn.max() <= limit and 0.95 * limit < -drawn.min() <= limit
-        assert drawn.abs().median() < 0.3 * limit  # most are light
+    for name, value in vars(STRONG).items():
+        if name in read:
+            distortion = distort.Distortion(**{name: value})
+            drawn = read[name](distort.draw(20_000, distortion, torch.Generator()).matrices)
+            limit = math.log(value) if "est" in name else value
+            low, high = sorted([0 if "est" in name else -limit, limit])
+            reach = 0.05 * (high - low)
+            assert low <= drawn.min() < low + reach and high - reach < drawn.max() <= high
+            assert drawn.abs().median() < 0.3 * max(high, -low)  # most are light
 
 
 def test_patches_and_strokes_are_on_their_share_of_a_batch(digits):

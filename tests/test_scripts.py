@@ -241,7 +241,7 @@ def test_class_names_of_any_kind(run, tmp_path, drawn):
         (["--learning-rate", "-1"], "'-1' is not a number above 0"),
         (["--learning-rate", "inf"], "'inf' is not a number above 0"),
         (["--rotation", "181"], "'181' is not a number from 0 to 180"),
-        (["--stretch", "0.9"], "'0.9' is not a number from 1 to 10"),
+        (["--largest", "0.9"], "'0.9' is not a number from 1 to 10"),
         (["--occlusion", "nan"], "'nan' is not a number from 0 to 1"),
         (["--seed", "-1"], "'-1' is not a whole number from 0 to 4294967295"),
         (["--recipe", "slow"], "invalid choice: 'slow'"),

@@ -1,0 +1,223 @@
+"""What is unusual about an image: its traits, against the training images of its class.
+
+An image shows a trait when it lies beyond the outer TAIL of its class. So a trait is a matter of
+degree, and what is common in a class is none: a digit that leant to the left may lean to the right
+as many do once it is slanted by 30 degrees, and a narrowed 1 is like a 1 of a thinner pen.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+
+from distort import PIXEL, affine, warp
+
+TRAITS = {  # and how a value of it is written
+    "slant": "{:+.0f} degrees",
+    "proportion": "{:.2f}",
+    "thickness": "{:.1f} px",
+    "missing ink": "{:.0f} px",
+    "extra ink": "{:.0f} px",
+    "ink": "{:.0f} px",
+    "pieces": "{:.0f}",
+}
+# Ink and pieces follow from the others (little ink from a thin pen, more pieces from a gap), so
+# they are counted but do not stand out by themselves.
+NAMED = 5  # the first of TRAITS, which can stand out
+ONE_SIDED = ["missing ink", "extra ink", "pieces"]  # too little of them is nothing unusual
+TAIL = 0.05  # of a class, at either side
+FEWEST = 20  # training images of a class: with fewer there is no outer twentieth
+REFERENCES = 1000  # training images of a class to compare with, at most
+NEIGHBOURS = 5
+
+
+class Comparison(NamedTuple):
+    """Images against the training images of their class, a column for each of TRAITS."""
+
+    values: torch.Tensor  # float32 [N, 7], in the units of measure()
+    shares: torch.Tensor  # float32 [N, 7], of the class that has a lower value
+    scores: torch.Tensor  # float32 [N, 7], 0 at the median and 1 where the outer TAIL begins
+
+
+class Frequency(NamedTuple):
+    """How often a trait is seen in the mistakes, compared with the images that are read right."""
+
+    trait: str
+    mistakes: float  # share of the mistakes that show it
+    correct: float
+    ratio: float  # of the two shares, with its 95 % interval
+    low: float
+    high: float
+
+
+def measure(images):
+    """The measures of images uint8 [N, 28, 28], by name, each float32 [N].
+
+    slant: degrees from upright, clockwise, by the second-order moments (as LeCun et al. 1998
+        deslanted MNIST, "Gradient-based learning applied to document recognition").
+    proportion: width over height of the middle 98 % of the ink, once the slant is taken out.
+    thickness: pixels; the width of the rectangle with the area and the perimeter of the ink.
+    ink: pixels, a grey one counting in part.
+    pieces: of ink that is connected, corners included, and larger than a speck of two pixels.
+    """
+    ink = images.float() / 255
+    area = ink.sum((1, 2))
+    mass = area.clamp(min=1e-6)
+    columns, rows = ink.sum(1), ink.sum(2)
+    x, y = columns @ PIXEL / mass, rows @ PIXEL / mass
+    xy = (ink @ PIXEL * PIXEL).sum(1) / mass - x * y
+    yy = rows @ PIXEL**2 / mass - y**2
+    slant = (-xy / yy.clamp(min=1 / 12)).atan().rad2deg()  # y points down; 1/12: of one pixel
+
+    upright = warp(ink[:, None], affine(slant=-slant))[:, 0]
+    proportion = _extent(upright.sum(1)) / _extent(upright.sum(2))
+
+    framed = F.pad(ink, (1, 1, 1, 1))
+    right, down = framed.diff(dim=2)[:, :-1], framed.diff(dim=1)[:, :, :-1]
+    perimeter = torch.hypot(right, down).sum((1, 2))  # the total variation
+    thickness = (perimeter - (perimeter**2 - 16 * area).clamp(min=0).sqrt()) / 4
+
+    pieces = torch.cat([_pieces(batch) for batch in images.split(1000)])  # fits the caches
+    measures = slant, proportion, thickness, area, pieces.float()
+    return dict(zip(["slant", "proportion", "thickness", "ink", "pieces"], measures, strict=True))
+
+
+def _extent(profile):
+    """Pixels [N] between the outer 1 % at either end of a profile [N, 28] of ink."""
+    sums = profile.cumsum(1)
+    first, last = (
+        # Sums up how much of each pixel lies before the place that has this share before it.
+        ((share * sums[:, -1:] - sums + profile) / profile.clamp(min=1e-6)).clamp(0, 1).sum(1)
+        for share in (0.01, 0.99)
+    )
+    return (last - first).clamp(min=0.5)
+
+
+def _pieces(images):
+    """The number of pieces, int64 [N]: runs of ink that touch are joined until none are left.
+
+    Y. Shiloach and U. Vishkin, "An O(log n) parallel connectivity algorithm", 1982.
+    """
+    ink = F.pad(images > 127, (1, 1, 1, 1)).flatten()  # the frame keeps rows and images apart
+    start = ink & ~ink.roll(1)
+    run = start.cumsum(0) - 1
+    touching = []
+    for below in (29, 30, 31):  # to the left, straight, to the right
+        pixel = (ink[:-below] & ink[below:]).nonzero()[:, 0]
+        touching.append(torch.stack([run[pixel], run[pixel + below]]))
+    touching = torch.cat(touching, 1)
+    piece = torch.arange(int(start.sum()))  # of each run: the lowest run known to belong to it
+    while not torch.equal(*piece[touching]):
+        low, high = piece[touching].sort(0).values
+        piece = piece.scatter_reduce(0, high, low, "amin")
+        piece = piece[piece][piece]
+    size = piece[run[ink]].bincount(minlength=len(piece))
+    image = start.nonzero()[:, 0] // 30**2
+    return image[size > 2].bincount(minlength=len(images))
+
+
+def compare(images, labels, references, reference_labels):
+    """The Comparison of images uint8 [N, 28, 28], labels int64 [N], with training images.
+
+    Its "missing ink" and "extra ink" are the pixels that an image lacks, or has over, compared
+    with the mean of the NEIGHBOURS nearest to it in its class; it is tried as it is and with the
+    median slant and proportion of its class, and the smaller difference counts. An image of a
+    class with fewer than FEWEST training images shows no trait.
+    """
+    values = torch.zeros(len(images), len(TRAITS))
+    shares, scores = torch.zeros_like(values), torch.zeros_like(values)
+    for label in labels.unique():
+        chosen, known = labels == label, references[reference_labels == label]
+        if len(known) < FEWEST:
+            continue
+        known = known[:: -(-len(known) // REFERENCES)]
+        own, usual = measure(images[chosen]), measure(known)
+        middle = usual["slant"].median(), usual["proportion"].median()
+        forms, known_forms = _forms(images[chosen], own, *middle), _forms(known, usual, *middle)
+        own |= _differences(forms, known_forms)
+        usual |= _differences(known_forms, known_forms, same=True)
+
+        own, usual = (torch.stack([m[trait] for trait in TRAITS], 1) for m in (own, usual))
+        low, median, high = usual.quantile(torch.tensor([TAIL, 0.5, 1 - TAIL]), 0)
+        # The limit of 0.001 is for a class without any variety.
+        above = (own - median) / (high - median).clamp(min=1e-3)
+        below = (median - own) / (median - low).clamp(min=1e-3)
+        below[:, [trait in ONE_SIDED for trait in TRAITS]] = 0
+        lower = torch.searchsorted(usual.sort(0).values.T.contiguous(), own.T.contiguous()).T
+        values[chosen], shares[chosen] = own, lower / len(known)
+        scores[chosen] = torch.maximum(above, below)
+    return Comparison(values, shares, scores)
+
+
+def _forms(images, measures, slant, proportion):
+    """Images as they are, and given a slant and a proportion: both float32 [N, 1, 28, 28]."""
+    ink = images[:, None].float() / 255
+    width = (proportion / measures["proportion"]).clamp(0.5, 2)
+    tan = slant.deg2rad().tan() - width * measures["slant"].deg2rad().tan()
+    return ink, warp(ink, affine(slant=tan.atan().rad2deg(), width=width))
+
+
+def _differences(forms, reference_forms, same=False):
+    """Missing and extra ink; `same` compares the references with one another, none with itself."""
+    missing, extra = [], []
+    for images, references in zip(forms, reference_forms, strict=True):
+        # Half the resolution finds neighbours that are as good, in a quarter of the time.
+        a, b = (F.avg_pool2d(ink, 2).flatten(1) for ink in (images, references))
+        nearness = a @ b.T - (b**2).sum(1) / 2  # orders as the Euclidean distance does
+        if same:
+            nearness.fill_diagonal_(-math.inf)
+        nearest = references[nearness.topk(NEIGHBOURS).indices].mean(1)
+        missing.append(_uncovered(nearest, images))
+        extra.append(_uncovered(images, nearest))
+    return {"missing ink": torch.minimum(*missing), "extra ink": torch.minimum(*extra)}
+
+
+def _uncovered(ink, cover):
+    """Pixels [N] of ink beyond a cover, which is spread by a pixel and made half as dark again.
+
+    So neither a small shift nor a paler pen makes a difference.
+    """
+    return (ink - 1.5 * F.max_pool2d(cover, 3, 1, 1)).clamp(min=0).sum((1, 2, 3))
+
+
+def outstanding(comparison):
+    """The index in TRAITS, int64 [N], of the trait that stands out most; -1 where none does."""
+    score, trait = comparison.scores[:, :NAMED].max(1)
+    return torch.where(score > 1, trait, -1)
+
+
+def describe(comparison, index):
+    """What stands out most in the image at an index, in words, or "none"."""
+    trait = outstanding(comparison)[index]
+    if trait < 0:
+        return "none"
+    name, value = list(TRAITS)[trait], comparison.values[index, trait].item()
+    share = comparison.shares[index, trait].item()
+    side, share = ("more", share) if share > 0.5 else ("less", 1 - share)
+    return f"{name} {TRAITS[name].format(value)}, {side} than {min(share, 0.99):.0%} of its class"
+
+
+def frequencies(comparison, wrong):
+    """A Frequency for each of TRAITS; wrong, bool [N], marks the mistakes."""
+    shown = comparison.scores > 1
+    n, m = wrong.sum().item(), (~wrong).sum().item()
+    counts = zip(TRAITS, shown[wrong].sum(0).tolist(), shown[~wrong].sum(0).tolist(), strict=True)
+    return [
+        Frequency(name, a / max(n, 1), b / max(m, 1), *ratio_interval(a, n, b, m))
+        for name, a, b in counts
+    ]
+
+
+def ratio_interval(a, n, b, m):
+    """The ratio of the shares a / n and b / m, and its 95 % interval from its logarithm.
+
+    D. Katz, J. Baptista, S. P. Azen and M. C. Pike, "Obtaining confidence intervals for the risk
+    ratio in cohort studies", 1978. Where a group has none with or none without the trait, half an
+    image is added to each of the four counts, so that all is finite.
+    """
+    if 0 in (a, n - a, b, m - b):
+        a, n, b, m = a + 0.5, n + 1, b + 0.5, m + 1
+    ratio = (a / n) / (b / m)
+    factor = math.exp(1.96 * math.sqrt(1 / a - 1 / n + 1 / b - 1 / m))
+    return ratio, ratio / factor, ratio * factor
