@@ -25,7 +25,7 @@ install: .venv/installed ## set up .venv with PyTorch; 6 GB, a few minutes
 train: .venv/installed ## train on MNIST and write checkpoint.pt; a minute or two, plus the download once
 	$(run_train) $(ARGS)
 
-analysis: .venv/installed ## show the ten worst mistakes of checkpoint.pt; seconds
+analysis: .venv/installed ## show what checkpoint.pt gets wrong, and why; seconds
 	@test -e "$(CHECKPOINT)" || { echo 'no "$(CHECKPOINT)": training first'; $(run_train); }
 	$(PY) analysis.py --checkpoint "$(CHECKPOINT)" $(dataset) $(device) $(ARGS)
 
@@ -36,7 +36,7 @@ demo: .venv/installed ## train and analysis on drawn digits, into demo/; seconds
 	$(PY) train.py --dataset synthetic --checkpoint demo/checkpoint.pt $(device) $(schedule)
 	$(PY) analysis.py --checkpoint demo/checkpoint.pt --output demo/misclassified_samples $(device)
 
-test: .venv/installed-dev ## run the tests, with DATASET=folder on the real MNIST too; 1-2 minutes
+test: .venv/installed-dev ## run the tests, with DATASET=folder on the real MNIST too; 1-4 minutes
 	$(PY) -m ruff check .
 	$(PY) -m pytest -q tests
 

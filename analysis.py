@@ -1,4 +1,4 @@
-"""Show what a trained network gets wrong on the test images, and picture its worst mistakes."""
+"""Show what a trained network gets wrong on the test images and why, and picture the worst."""
 
 import cli  # first: it spares the traceback where Ctrl-C falls into the other imports
 
@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import torch
 
+import data
+import traits
 from files import check_writable, replacing
 from model import evaluate, load_with_test_split
 from pictures import contact_sheet, enlarge
@@ -29,6 +31,7 @@ class Mistake(NamedTuple):
     true: str  # class names
     predicted: str
     probability: float  # that the network gives the predicted class
+    trait: str = "unknown"  # what is unusual about it
 
     def file_name(self, rank):
         true, predicted = (re.sub(r"\W+", "-", name)[:20] for name in (self.true, self.predicted))
@@ -90,6 +93,16 @@ def print_report(logits, labels, class_names):
             print(f"{name:{width}}  {other:{max(width, 9)}}  {errors:6,}")
 
 
+def print_traits(comparison, wrong):
+    """Print how often each trait is seen in the mistakes (bool [N]) and in the other images."""
+    print(f"\n{'trait':14}  mistakes  correct  ratio  95 % interval")
+    for row in traits.frequencies(comparison, wrong):
+        print(
+            f"{row.trait:14}  {row.mistakes:8.1%}  {row.correct:7.1%}  {row.ratio:5.2f}  "
+            f"{row.low:.2f} to {row.high:.2f}"
+        )
+
+
 def parse_args():
     parser = cli.parser(__doc__)
     parser.add_argument(
@@ -105,6 +118,7 @@ def main():
     args = parse_args()
     device = cli.choose_device(args.device)
     model, checkpoint, test = load_with_test_split(args.checkpoint, args.dataset)
+    dataset = args.dataset or checkpoint.dataset
     check_writable(args.output / CONTACT_SHEET)
 
     result = evaluate(model.to(device), *test.to(device)[:2])
@@ -113,7 +127,7 @@ def main():
 
     print(f"device      {cli.describe_device(device)}, PyTorch {torch.__version__}")
     print(f"checkpoint  {args.checkpoint}: {checkpoint.summary}")
-    print(f"dataset     {args.dataset or checkpoint.dataset}: {len(test.labels):,} test images")
+    print(f"dataset     {dataset}: {len(test.labels):,} test images")
     print(
         f"accuracy    {result.accuracy:.2%} with a standard error of {standard_error:.2%}, "
         f"{result.errors:,} errors"
@@ -121,20 +135,32 @@ def main():
     print_report(logits, test.labels, test.class_names)
 
     mistakes = find_mistakes(logits, test.labels, test.class_names)[:WORST]
+    try:
+        training = data.load(dataset, "train")
+    except cli.InputError as error:  # A single file has test images alone.
+        print(f"\nno traits, for want of training images to compare with: {error}")
+    else:
+        comparison = traits.compare(test.images, test.labels, training.images, training.labels)
+        print_traits(comparison, logits.argmax(1) != test.labels)
+        mistakes = [m._replace(trait=traits.describe(comparison, m.index)) for m in mistakes]
+
     pictures, captions = {}, []
     for rank, mistake in enumerate(mistakes, start=1):
         pictures[mistake.file_name(rank)] = enlarge(test.images[mistake.index], SCALE)
+        trait = mistake.trait.replace(", ", ",\n")
         captions.append(
             f"{rank}. true {mistake.true[:25]}\nread as {mistake.predicted[:25]}\n"
-            f"probability {mistake.probability:.4f}, image {mistake.index}"
+            f"probability {mistake.probability:.4f}, image {mistake.index}\ntrait: {trait}"
         )
     if mistakes:
         pictures[CONTACT_SHEET] = contact_sheet(list(pictures.values()), captions, columns=5)
     write_pictures(args.output, pictures)
 
     print("\nthe most confident mistakes:" if mistakes else "\nno mistakes, so no pictures")
-    for name in pictures:
-        print(args.output / name)
+    for name, mistake in zip(pictures, mistakes, strict=False):
+        print(f"{args.output / name}  {mistake.trait}")
+    if mistakes:
+        print(args.output / CONTACT_SHEET)
     if 0 < len(mistakes) < WORST:
         print(f"these are all: there are fewer than {WORST} mistakes")
     if args.json:

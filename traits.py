@@ -199,10 +199,15 @@ def describe(comparison, index):
 
 
 def frequencies(comparison, wrong):
-    """A Frequency for each of TRAITS; wrong, bool [N], marks the mistakes."""
-    shown = comparison.scores > 1
+    """A Frequency for each of TRAITS, and for images in which one of the NAMED stands out.
+
+    wrong, bool [N], marks the mistakes.
+    """
+    named = outstanding(comparison) >= 0
+    shown = torch.cat([comparison.scores > 1, named[:, None]], 1)
     n, m = wrong.sum().item(), (~wrong).sum().item()
-    counts = zip(TRAITS, shown[wrong].sum(0).tolist(), shown[~wrong].sum(0).tolist(), strict=True)
+    names = [*TRAITS, "one stands out"]
+    counts = zip(names, shown[wrong].sum(0).tolist(), shown[~wrong].sum(0).tolist(), strict=True)
     return [
         Frequency(name, a / max(n, 1), b / max(m, 1), *ratio_interval(a, n, b, m))
         for name, a, b in counts

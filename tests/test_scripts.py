@@ -17,6 +17,7 @@ from PIL import Image
 import analysis
 import data
 import train
+import traits
 from model import MLP, evaluate, load_checkpoint
 
 
@@ -168,6 +169,32 @@ def test_the_pictures_are_the_most_confident_mistakes(run, trained):
         with Image.open(trained.parent / "misclassified_samples" / name) as picture:
             assert picture.size == (280, 280)
             assert np.array_equal(np.asarray(picture)[5::10, 5::10], test.images[index])
+
+
+def test_traits_are_told_of_the_mistakes_and_of_each_picture(run, trained):
+    _, out, _ = run(analysis.main, "--json")
+    worst = json.loads(out.splitlines()[-1])["worst"]
+    train_split, test = data.load("digits", "train"), data.load("digits", "test")
+    comparison = traits.compare(*test[:2], *train_split[:2])
+    assert [m["trait"] for m in worst] == [traits.describe(comparison, m["index"]) for m in worst]
+    assert len({m["trait"] for m in worst}) > 1
+    for name, mistake in zip(pictures(), worst, strict=True):
+        assert f"{Path('misclassified_samples') / name}  {mistake['trait']}\n" in out
+
+    model, _ = load_checkpoint(trained.parent / "checkpoint.pt")
+    wrong = evaluate(model, *test[:2]).logits.argmax(1) != test.labels
+    for row in traits.frequencies(comparison, wrong):
+        shown = re.search(rf"^{row.trait} +([\d.]+)% +([\d.]+)% +([\d.]+)", out, re.M)
+        expected = 100 * row.mistakes, 100 * row.correct, row.ratio
+        assert [float(x) for x in shown.groups()] == pytest.approx(expected, abs=0.06)
+
+
+def test_a_file_of_test_images_alone_is_analysed_but_for_the_traits(run, trained):
+    code, out, err = run(analysis.main, "--dataset", "digits/test.parquet", "--json")
+    assert (code, err) == (0, "") and "no traits, for want of training images" in out
+    summary = json.loads(out.splitlines()[-1])
+    assert {mistake["trait"] for mistake in summary["worst"]} == {"unknown"}
+    assert len(pictures()) == 10
 
 
 def test_the_report_adds_up(run, trained):

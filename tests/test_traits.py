@@ -225,7 +225,8 @@ def test_frequencies_of_known_scores():
     scores[6:, 0] = 0.9
     wrong = torch.tensor([True, True] + 2 * [False] + [True, True] + 4 * [False])
     rows = traits.frequencies(traits.Comparison(scores, scores, scores), wrong)
-    assert [row.trait for row in rows] == list(traits.TRAITS)
+    assert [row.trait for row in rows] == [*traits.TRAITS, "one stands out"]
+    assert rows[7][1:3] == rows[0][1:3]  # ink and pieces never do
     assert rows[0][1:] == (2 / 4, 1 / 6, *traits.ratio_interval(2, 4, 1, 6))
     assert rows[6][1:] == (1 / 4, 0, *traits.ratio_interval(1, 4, 0, 6))
     for none_or_all in (wrong & False, wrong | True):
