@@ -3,6 +3,7 @@
 import argparse
 import math
 import os
+import signal
 import sys
 import textwrap
 from pathlib import Path
@@ -21,6 +22,9 @@ def _excepthook(kind, error, traceback):
 
 
 sys.excepthook = _excepthook
+for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C, unless they are ignored (by nohup)
+    if signal.getsignal(number) == signal.SIG_DFL:
+        signal.signal(number, signal.default_int_handler)
 
 
 def parser(description, dataset=None, several=False):
@@ -150,8 +154,8 @@ def run(main):
         code, sentence = 1, error
     except (OSError, FloatingPointError) as error:
         code, sentence = 1, error
-    except KeyboardInterrupt:
-        code, sentence = 130, "interrupted"
+    except KeyboardInterrupt as error:
+        code, sentence = 130, str(error) or "interrupted"
     # Messages of libraries may have many lines.
     sentence = textwrap.shorten(str(sentence), 500, placeholder=" ...")
     print(f"{Path(sys.argv[0]).name}: {sentence}", file=sys.stderr)

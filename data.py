@@ -5,7 +5,6 @@ import io
 import os
 import re
 import sys
-import tempfile
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ import torch
 import distort
 import synthetic
 from cli import InputError
-from files import replacing
+from files import replacing, scratch_folder
 
 MNIST = "ylecun/mnist"
 # SHA-256 of MNIST's decoded images and labels: uint8, C order.
@@ -63,7 +62,7 @@ def load(dataset, split):
     if dataset == "synthetic":
         loaded = Split(*synthetic.draw(*synthetic.SPLITS[split]), list("0123456789"))
     else:
-        with tempfile.TemporaryDirectory() as folder:
+        with scratch_folder() as folder:
             loaded = _decode(dataset, split, folder)
     try:
         CACHE.mkdir(exist_ok=True)
@@ -154,11 +153,11 @@ def _open(dataset, folder):
     path = Path(dataset).resolve()  # `datasets` gives relative names such as "parquet" a meaning
     try:
         if path.is_dir():
-            return datasets.load_dataset(str(path), cache_dir=folder)
+            return datasets.load_dataset(str(path), cache_dir=str(folder))
         if path.exists():
             split = "test" if re.search(r"(?<![a-z])test(?![a-z])", path.name) else "train"
             files = {split: path.name}
-            return datasets.load_dataset(str(path.parent), data_files=files, cache_dir=folder)
+            return datasets.load_dataset(str(path.parent), data_files=files, cache_dir=str(folder))
         if not huggingface_hub.constants.HF_HUB_OFFLINE:
             _check_hub(dataset)
         return datasets.load_dataset(dataset)

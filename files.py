@@ -1,11 +1,20 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and what killed runs left of theirs."""
 
 import contextlib
+import fcntl
 import os
+import secrets
+import shutil
 import stat
 import tempfile
+import time
+from pathlib import Path
 
 from cli import InputError
+
+# The name, with a random rest, of what is still being written. The writer holds a lock on it, which
+# ends with its process: what can be locked was left by a run that was killed.
+PREFIX = ".784-128-10-"
 
 
 def check_writable(path):
@@ -27,17 +36,56 @@ def replacing(path):
     path stays there until the last byte is safe. Raises OSError (a full disk, say).
     """
     path = path.resolve()  # through a symbolic link to its file
-    temporary = path.with_name(f".{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with _temporary(path.parent, Path.touch) as temporary:
+            with open(temporary, "r+b") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
     except OSError as error:
         reason = error.strerror or error
         raise OSError(
             f"{path} could not be written ({reason}); what stood there is not lost"
         ) from error
+
+
+@contextlib.contextmanager
+def scratch_folder():
+    """A new folder that is removed at the end, by a later run where this one is killed."""
+    with _temporary(Path(tempfile.gettempdir()), Path.mkdir) as folder:
+        yield folder
+
+
+@contextlib.contextmanager
+def _temporary(parent, make):
+    """Make a file or folder under a new name, hold its lock, and remove it at the end."""
+    _remove_leftovers(parent)
+    path = parent / f"{PREFIX}{secrets.token_hex(8)}"
+    make(path)
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # Without locks, on some network drives, nothing is
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # taken for a leftover either.
+        yield path
     finally:
-        temporary.unlink(missing_ok=True)
+        _remove(path)
+        os.close(descriptor)
+
+
+def _remove(path):
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _remove_leftovers(parent):
+    """Remove the temporary files and folders of runs that were killed."""
+    for path in parent.glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError):  # It is another user's, or in use, or gone by now.
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if time.time() - os.fstat(descriptor).st_ctime > 1:  # else it may not be locked yet
+                    _remove(path)
+            finally:
+                os.close(descriptor)

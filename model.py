@@ -54,28 +54,38 @@ class Checkpoint:
     weights: dict  # the state_dict of an MLP, on the CPU
     dataset: str
     class_names: list  # ten strings
-    recipe: dict  # name, epochs, batch_size, learning_rate
+    recipe: dict  # "recipe", its name, and the settings by name
     seed: int
     epoch: int
     history: list  # a dict per epoch: epoch, loss, test_accuracy, errors, seconds
     test_accuracy: float
+    optimizer: dict  # of an unfinished run: what its optimizer knows, tensors by name
     versions: dict
 
     @property
     def summary(self):
         return (
-            f"{self.epoch} epochs of recipe {self.recipe['name']}, seed {self.seed}, "
+            f"{self.epoch} epochs of recipe {self.recipe['recipe']}, seed {self.seed}, "
             f"on {self.dataset}"
         )
 
 
-def save_checkpoint(path, model, **facts):
-    """Write the Checkpoint of a model; OSError leaves what stood at path untouched."""
-    weights = {name: tensor.cpu() for name, tensor in model.state_dict().items()}
+def snapshot(model, **facts):
+    """The Checkpoint of a model as it is now."""
+    weights = {name: copy_to_cpu(tensor) for name, tensor in model.state_dict().items()}
     versions = {"python": platform.python_version(), "torch": str(torch.__version__)}
+    return Checkpoint(weights=weights, versions=versions, **facts)
+
+
+def copy_to_cpu(tensor):
+    return tensor.detach().to("cpu", copy=True)
+
+
+def save_checkpoint(path, checkpoint):
+    """Write a Checkpoint; OSError leaves what stood at path untouched."""
     # By way of memory, because torch.save reports a full disk as anything but an OSError.
     buffer = io.BytesIO()
-    torch.save(asdict(Checkpoint(weights=weights, versions=versions, **facts)), buffer)
+    torch.save(asdict(checkpoint), buffer)
     with replacing(path) as file:
         file.write(buffer.getbuffer())
 
@@ -100,7 +110,11 @@ def load_checkpoint(path):
             raise TypeError("a value of another type")
         if [type(name) for name in checkpoint.class_names] != [str] * 10:
             raise TypeError("class names other than ten strings")
-        checkpoint.recipe["name"]
+        checkpoint.recipe["recipe"]
+        if [entry["epoch"] for entry in checkpoint.history] != [*range(1, checkpoint.epoch + 1)]:
+            raise ValueError("a history of other epochs")
+        if type(checkpoint.history[-1]["errors"]) is not int:
+            raise TypeError("a number of errors that is none")
     except Exception as error:  # What is no checkpoint fails in many ways.
         raise InputError(
             f"checkpoint {path}: damaged, or not written by train.py; train anew (make train) "

@@ -6,8 +6,10 @@ import cli  # first: it spares the traceback where Ctrl-C falls into the other i
 import inspect
 import json
 import math
+import shlex
+import sys
 import time
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +18,7 @@ from tqdm import tqdm  # `datasets` brings it
 import data
 from distort import Distortion
 from files import check_writable
-from model import MLP, evaluate, save_checkpoint
+from model import MLP, copy_to_cpu, evaluate, load_checkpoint, save_checkpoint, snapshot
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ RECIPES = {
     ),
 }
 WARMUP = 0.1  # share of a run in which the learning rate rises
+SAVE_EVERY = 5  # seconds
 
 
 class Adam(torch.optim.Adam):
@@ -74,16 +77,42 @@ def learning_rate(step, steps, highest):
     return highest * min(rise, fall, 1)
 
 
-def train(model, split, recipe, seed):
+def optimizer_tensors(model, optimizer):
+    """What Adam knows of each parameter, on the CPU: {"layers.1.weight.exp_avg": ...}."""
+    return {
+        f"{name}.{key}": copy_to_cpu(tensor)
+        for name, parameter in model.named_parameters()
+        for key, tensor in optimizer.state[parameter].items()
+    }
+
+
+def restore(model, optimizer, tensors, steps):
+    """Give an Adam the optimizer_tensors() after so many steps; ValueError where they are not."""
+    for name, parameter in model.named_parameters():
+        expected = {"step": torch.tensor(float(steps))}
+        expected |= {"exp_avg": parameter, "exp_avg_sq": parameter}
+        for key, like in expected.items():
+            tensor = tensors.get(f"{name}.{key}")
+            if (
+                not torch.is_tensor(tensor)
+                or (tensor.shape, tensor.dtype) != (like.shape, like.dtype)
+                or not tensor.isfinite().all()
+            ):
+                raise ValueError(f"{name}.{key}")
+            optimizer.state[parameter][key] = tensor.to(parameter.device, copy=True)
+        if optimizer.state[parameter]["step"] != steps:
+            raise ValueError(f"{name}.step")
+
+
+def train(model, optimizer, split, recipe, seed, done=0):
     """Train the model in place on a data.Split; after each epoch yield (epoch, mean loss in nats).
 
-    The model and the split are on the same device.
+    The model and the split are on the same device; the first `done` epochs are behind them.
     """
     # glibc hands memory freed by one step back to the kernel, and the next step pays a tenth of its
     # time to get it again. Once it has freed a block of this size, it keeps what is smaller.
     torch.empty(2**24, dtype=torch.uint8)
-    optimizer = Adam(model.parameters(), recipe.learning_rate, fused=True)
-    for epoch in range(1, recipe.epochs + 1):
+    for epoch in range(done + 1, recipe.epochs + 1):
         batches = data.Batches(*split[:2], recipe.batch_size, recipe.distortion, seed, epoch)
         steps = recipe.epochs * len(batches)
         progress = tqdm(batches, f"epoch {epoch}", disable=None, leave=False, delay=1)
@@ -99,8 +128,18 @@ def train(model, split, recipe, seed):
         yield epoch, total.item() / len(split.images)
 
 
-def parse_args():
-    """(the flags, the Recipe that they describe)"""
+def settings(recipe):
+    """The numbers of a Recipe by name, those of its Distortion among them."""
+    numbers = {**vars(recipe), **vars(recipe.distortion)}
+    del numbers["distortion"]
+    return numbers
+
+
+def flag(name):
+    return f"--{name.replace('_', '-')}"
+
+
+def make_parser():
     parser = cli.parser(__doc__, dataset=data.MNIST)
     parser.add_argument(
         "--recipe",
@@ -113,31 +152,91 @@ def parse_args():
             unit, kind = field.metadata["unit"], cli.number(*field.metadata["range"])
         else:
             unit, kind = "", cli.whole_number(1) if field.type is int else cli.positive_number
-        settings = {
-            name: {**vars(recipe), **vars(recipe.distortion)} for name, recipe in RECIPES.items()
-        }
-        values = ", ".join(f"{name} {settings[name][field.name]:g}" for name in RECIPES)
-        parser.add_argument(
-            f"--{field.name.replace('_', '-')}", type=kind, help=f"{unit} ({values})"
-        )
+        values = ", ".join(f"{key} {settings(RECIPES[key])[field.name]:g}" for key in RECIPES)
+        parser.add_argument(flag(field.name), type=kind, help=f"{unit} ({values})")
     parser.add_argument(
         "--seed",
         type=cli.whole_number(0, 2**32 - 1),
         default=0,
         help="of all that is random: weights, order, distortions (default: %(default)s)",
     )
-    args = parser.parse_args()
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the unfinished run in the checkpoint, with its settings",
+    )
+    return parser
 
-    def override(settings):
-        given = {field.name: getattr(args, field.name, None) for field in fields(settings)}
-        return replace(settings, **{name: x for name, x in given.items() if x is not None})
+
+def saved_settings(parser, path, checkpoint):
+    """The flags of the run that wrote a checkpoint, in front of those of this one.
+
+    InputError where a flag of this one says something else.
+    """
+    saved = checkpoint.recipe | {"dataset": checkpoint.dataset, "seed": checkpoint.seed}
+    names = ["dataset", "recipe", "seed", *settings(RECIPES["quick"])]
+    try:
+        flags = [f"{flag(name)}={saved[name]}" for name in names]
+        before = vars(parser.parse_args(flags))  # checks the values, too
+    except (KeyError, cli.InputError) as error:
+        raise cli.InputError(f"checkpoint {path}: its settings are damaged: {error}") from error
+    args = parser.parse_args([*flags, *sys.argv[1:]])
+    if differing := [name for name in names if before[name] != getattr(args, name)]:
+        kept = " ".join(f"{flag(name)} {before[name]}" for name in differing)
+        typed = " ".join(f"{flag(name)} {getattr(args, name)}" for name in differing)
+        raise cli.InputError(
+            f"checkpoint {path} is of a run with {kept}, not {typed}: go on with it without these, "
+            "or train anew without --resume"
+        )
+    return args
+
+
+def chosen_recipe(args):
+    """The Recipe of that name, with the numbers that have a flag of their own."""
+    given = {name: value for name, value in vars(args).items() if value is not None}
+
+    def override(record):
+        names = [field.name for field in fields(record) if field.name in given]
+        return replace(record, **{name: given[name] for name in names})
 
     recipe = override(RECIPES[args.recipe])
-    return args, replace(recipe, distortion=override(recipe.distortion))
+    return replace(recipe, distortion=override(recipe.distortion))
+
+
+def print_epoch(epoch, loss, test_accuracy, errors, seconds):
+    print(f"{epoch:5}  {loss:6.4f}  {test_accuracy:13.2%}  {errors:6,}  {seconds:7.2f}", flush=True)
+
+
+def print_summary(args, checkpoint, seconds):
+    errors = checkpoint.history[-1]["errors"]
+    print(f"\naccuracy    {checkpoint.test_accuracy:.2%} of the test images, {errors:,} errors")
+    print(f"time        {seconds:.2f} s in the training loop, evaluation included")
+    print(f"checkpoint  {args.checkpoint}")
+    if args.json:
+        print(
+            json.dumps(
+                {
+                    "test_accuracy": checkpoint.test_accuracy,
+                    "errors": errors,
+                    "epochs": checkpoint.epoch,
+                    "seconds": seconds,
+                    "checkpoint": str(args.checkpoint),
+                }
+            )
+        )
 
 
 def main():
-    args, recipe = parse_args()
+    parser = make_parser()
+    args = parser.parse_args()
+    checkpoint = None
+    if args.resume:
+        model, checkpoint = load_checkpoint(args.checkpoint)
+        args = saved_settings(parser, args.checkpoint, checkpoint)
+    recipe = chosen_recipe(args)
+    if checkpoint and checkpoint.epoch >= recipe.epochs:
+        print(f"finished    {checkpoint.summary}; there is nothing left to do")
+        return print_summary(args, checkpoint, seconds=0.0)
     device = cli.choose_device(args.device)
     check_writable(args.checkpoint)
 
@@ -149,8 +248,21 @@ def main():
         raise cli.InputError(f"--batch-size {args.batch_size} exceeds the {count} training images")
     recipe = replace(recipe, batch_size=min(recipe.batch_size, count))
 
-    torch.manual_seed(args.seed)
-    model = MLP().to(device)
+    if not checkpoint:
+        torch.manual_seed(args.seed)
+        model = MLP()
+    optimizer = Adam(model.to(device).parameters(), fused=True)
+    history = list(checkpoint.history) if checkpoint else []
+    if checkpoint:
+        try:
+            steps = len(history) * -(-count // recipe.batch_size)
+            restore(model, optimizer, checkpoint.optimizer, steps)
+        except ValueError as error:
+            raise cli.InputError(
+                f"checkpoint {args.checkpoint} cannot be resumed, because its {error} does not fit "
+                f"{len(history)} epochs of {count:,} images: the dataset has changed, or the file "
+                "is damaged; train anew without --resume"
+            ) from error
 
     print(f"device      {cli.describe_device(device)}, PyTorch {torch.__version__}")
     print(f"dataset     {args.dataset}: {count:,} + {len(test.images):,} images")
@@ -159,64 +271,64 @@ def main():
         f"recipe      {args.recipe}: epochs {recipe.epochs}, batch size {recipe.batch_size}, "
         f"learning rate {recipe.learning_rate}, seed {args.seed}"
     )
-    settings = vars(recipe.distortion).items()
-    print("distortion  " + ", ".join(f"{k.replace('_', ' ')} {v:g}" for k, v in settings))
+    distortion = vars(recipe.distortion).items()
+    print("distortion  " + ", ".join(f"{k.replace('_', ' ')} {v:g}" for k, v in distortion))
+    if history:
+        print(f"resuming    {args.checkpoint} after {len(history)} epochs")
     print("\nepoch    loss  test accuracy  errors  seconds")
 
     # The test set is read after each epoch and decides nothing.
-    history = []
-    start = epoch_start = time.perf_counter()
-    for epoch, loss in train(model, training, recipe, args.seed):
-        seconds = time.perf_counter() - epoch_start
-        if not math.isfinite(loss):
-            raise FloatingPointError(
-                f"the loss of epoch {epoch} is {loss}, so nothing is saved; try a lower "
-                f"--learning-rate than {recipe.learning_rate}"
-            )
-        result = evaluate(model, test.images, test.labels)
-        history.append(
-            {
-                "epoch": epoch,
-                "loss": loss,
-                "test_accuracy": result.accuracy,
-                "errors": result.errors,
-                "seconds": seconds,
-            }
-        )
-        print(
-            f"{epoch:5}  {loss:6.4f}  {result.accuracy:13.2%}  {result.errors:6,}  {seconds:7.2f}",
-            flush=True,
-        )
-        epoch_start = time.perf_counter()
-    seconds = time.perf_counter() - start
-
-    save_checkpoint(
-        args.checkpoint,
-        model,
-        dataset=args.dataset,
-        class_names=training.class_names,
-        recipe={"name": args.recipe, **asdict(recipe)},
-        seed=args.seed,
-        epoch=epoch,
-        history=history,
-        test_accuracy=result.accuracy,
-    )
-    print(f"\naccuracy    {result.accuracy:.2%} of the test images, {result.errors:,} errors")
-    print(f"time        {seconds:.2f} s in the training loop, evaluation included")
-    print(f"checkpoint  {args.checkpoint}")
-    if args.json:
-        print(
-            json.dumps(
+    start = saved = epoch_start = time.perf_counter()
+    try:
+        for epoch, loss in train(model, optimizer, training, recipe, args.seed, len(history)):
+            if not math.isfinite(loss):
+                raise FloatingPointError(
+                    f"the loss of epoch {epoch} is {loss} at a learning rate of up to "
+                    f"{recipe.learning_rate}, so nothing more is saved; try a lower --learning-rate"
+                )
+            seconds = time.perf_counter() - epoch_start
+            result = evaluate(model, test.images, test.labels)
+            history.append(
                 {
+                    "epoch": epoch,
+                    "loss": loss,
                     "test_accuracy": result.accuracy,
                     "errors": result.errors,
-                    "epochs": epoch,
                     "seconds": seconds,
-                    "device": str(device),
-                    "checkpoint": str(args.checkpoint),
                 }
             )
-        )
+            print_epoch(**history[-1])
+            unfinished = epoch < recipe.epochs
+            checkpoint = snapshot(
+                model,
+                dataset=args.dataset,
+                class_names=training.class_names,
+                recipe={"recipe": args.recipe, **settings(recipe)},
+                seed=args.seed,
+                epoch=epoch,
+                history=list(history),
+                test_accuracy=result.accuracy,
+                optimizer=optimizer_tensors(model, optimizer) if unfinished else {},
+            )
+            if unfinished and time.perf_counter() - saved > SAVE_EVERY:
+                try:
+                    save_checkpoint(args.checkpoint, checkpoint)
+                except OSError as error:
+                    print(f"train.py: {error}; training goes on", file=sys.stderr)
+                saved = time.perf_counter()
+            epoch_start = time.perf_counter()
+        seconds = time.perf_counter() - start
+        save_checkpoint(args.checkpoint, checkpoint)
+    except KeyboardInterrupt:
+        if not checkpoint:
+            raise KeyboardInterrupt("interrupted in the first epoch, nothing is saved") from None
+        save_checkpoint(args.checkpoint, checkpoint)
+        path = shlex.quote(str(args.checkpoint))
+        raise KeyboardInterrupt(
+            f"interrupted; {checkpoint.epoch} of {recipe.epochs} epochs are saved, go on with: "
+            f"make train ARGS=--resume CHECKPOINT={path}"
+        ) from None
+    print_summary(args, checkpoint, seconds)
 
 
 if __name__ == "__main__":

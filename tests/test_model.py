@@ -10,7 +10,7 @@ import torch
 import data
 import train
 from cli import InputError
-from model import MLP, evaluate, load_checkpoint, save_checkpoint
+from model import MLP, evaluate, load_checkpoint, save_checkpoint, snapshot
 
 
 @pytest.fixture
@@ -22,11 +22,12 @@ def model():
 FACTS = {
     "dataset": "synthetic",
     "class_names": list("0123456789"),
-    "recipe": {"name": "quick", "epochs": 1},
+    "recipe": {"recipe": "quick", "epochs": 1},
     "seed": 0,
     "epoch": 1,
-    "history": [{"epoch": 1, "loss": 0.5}],
+    "history": [{"epoch": 1, "loss": 0.5, "errors": 7}],
     "test_accuracy": 0.9,
+    "optimizer": {},
 }
 
 
@@ -76,7 +77,7 @@ def test_evaluate_agrees_with_a_count_by_hand(model):
 
 
 def test_save_and_load(tmp_path, model):
-    save_checkpoint(tmp_path / "c.pt", model, **FACTS)
+    save_checkpoint(tmp_path / "c.pt", snapshot(model, **FACTS))
     loaded, checkpoint = load_checkpoint(tmp_path / "c.pt")
     images, labels = random_images(10)
     assert torch.equal(
@@ -107,6 +108,8 @@ def damage(path, content):
         "names that are numbers": whole | {"class_names": list(range(10))},
         "nine names": whole | {"class_names": ["x"] * 9},
         "no name of the recipe": whole | {"recipe": {}},
+        "another history": whole | {"history": []},
+        "a history without errors": whole | {"history": [{"epoch": 1}]},
         "code in a zip": {"weights": Code()},
     }.items():
         torch.save(state, path)
@@ -115,7 +118,7 @@ def damage(path, content):
 
 def test_what_is_no_checkpoint_is_refused_and_not_run(tmp_path, model):
     path = tmp_path / "c.pt"
-    save_checkpoint(path, model, **FACTS)
+    save_checkpoint(path, snapshot(model, **FACTS))
     for name, content in damage(tmp_path / "other.pt", path.read_bytes()):
         path.write_bytes(content)
         with pytest.raises(InputError, match="damaged, or not written by train.py"):
@@ -127,7 +130,7 @@ def test_what_is_no_checkpoint_is_refused_and_not_run(tmp_path, model):
     "other", [torch.nn.Linear(784, 10), torch.nn.Sequential(torch.nn.Linear(784, 64))]
 )
 def test_another_architecture_is_refused(tmp_path, other):
-    save_checkpoint(tmp_path / "c.pt", other, **FACTS)
+    save_checkpoint(tmp_path / "c.pt", snapshot(other, **FACTS))
     with pytest.raises(InputError, match="not those of a 784-128-10 network"):
         load_checkpoint(tmp_path / "c.pt")
 
@@ -135,7 +138,7 @@ def test_another_architecture_is_refused(tmp_path, other):
 def test_weights_that_are_not_finite_are_refused(tmp_path, model):
     with torch.no_grad():
         model.layers[1].weight[3, 4] = torch.nan
-    save_checkpoint(tmp_path / "c.pt", model, **FACTS)
+    save_checkpoint(tmp_path / "c.pt", snapshot(model, **FACTS))
     with pytest.raises(InputError, match="not finite"):
         load_checkpoint(tmp_path / "c.pt")
 
@@ -149,7 +152,7 @@ def test_a_missing_checkpoint_says_to_train_and_a_folder_is_none(tmp_path):
 
 def test_a_full_disk_while_saving_leaves_the_old_checkpoint(tmp_path, model):
     path = tmp_path / "c.pt"
-    save_checkpoint(path, model, **FACTS)
+    save_checkpoint(path, snapshot(model, **FACTS))
     before = path.read_bytes()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # bytes a file may have
@@ -157,7 +160,7 @@ def test_a_full_disk_while_saving_leaves_the_old_checkpoint(tmp_path, model):
         with pytest.raises(
             OSError, match="c.pt could not be written .*; what stood there is not lost"
         ):
-            save_checkpoint(path, model, **FACTS | {"epoch": 2})
+            save_checkpoint(path, snapshot(model, **FACTS | {"seed": 2}))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert path.read_bytes() == before

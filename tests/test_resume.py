@@ -1,0 +1,277 @@
+"""Runs that are cut short and go on, bit for bit."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT, write_split
+
+import model as model_file
+import train
+from model import load_checkpoint
+
+FLAGS = ["--dataset", "digits", "--batch-size", 100, "--seed", 3]  # 5 steps an epoch
+CHECKPOINT = Path("checkpoint.pt")
+
+
+def state():
+    """Of the checkpoint, what the resumed run must have in common with the uninterrupted one."""
+    _, checkpoint = load_checkpoint(CHECKPOINT)
+    history = [{**entry, "seconds": 0} for entry in checkpoint.history]
+    return checkpoint.weights, {**vars(checkpoint), "weights": 0, "history": history}
+
+
+def same(one, other):
+    return one[1] == other[1] and all(torch.equal(one[0][k], other[0][k]) for k in one[0])
+
+
+@pytest.fixture
+def cut(monkeypatch):
+    """cut(step): Ctrl-C in that step of the next run."""
+
+    def cut(at):
+        step, steps = train.Adam.step, iter(range(at + 1))
+
+        def interrupted(optimizer):
+            if next(steps) == at:
+                monkeypatch.setattr(train.Adam, "step", step)
+                raise KeyboardInterrupt
+            return step(optimizer)
+
+        monkeypatch.setattr(train.Adam, "step", interrupted)
+
+    return cut
+
+
+@pytest.mark.parametrize("recipe", train.RECIPES)
+def test_wherever_it_is_cut_it_ends_with_the_same_weights(run, dataset, cut, recipe):
+    flags = [*FLAGS, "--recipe", recipe, "--epochs", 4]
+    assert run(train.main, *flags)[0] == 0
+    whole = state()
+    for step in (5, 9, 10, 13, 19):
+        CHECKPOINT.unlink()
+        cut(step)
+        code, _, err = run(train.main, *flags)
+        assert code == 130 and err == (
+            f"train.py: interrupted; {step // 5} of 4 epochs are saved, go on with: "
+            "make train ARGS=--resume CHECKPOINT=checkpoint.pt\n"
+        )
+        code, out, err = run(train.main, "--resume")
+        assert (code, err) == (0, "") and f"resuming    checkpoint.pt after {step // 5}" in out
+        assert same(state(), whole)
+
+
+def test_a_resumed_run_may_be_cut_again(run, dataset, cut):
+    flags = [*FLAGS, "--epochs", 4]
+    run(train.main, *flags)
+    whole = state()
+    CHECKPOINT.unlink()
+    cut(7)
+    run(train.main, *flags)
+    for step, done in ((2, 1), (8, 2), (0, 2)):  # in an epoch of its own before that is over, too
+        cut(step)
+        code, _, err = run(train.main, "--resume")
+        assert code == 130 and f"{done} of 4 epochs are saved" in err
+    assert run(train.main, "--resume")[0] == 0 and same(state(), whole)
+
+
+def test_in_the_first_epoch_nothing_is_saved(run, dataset, cut):
+    CHECKPOINT.write_text("mine")
+    cut(3)
+    code, _, err = run(train.main, *FLAGS)
+    assert (code, err) == (130, "train.py: interrupted in the first epoch, nothing is saved\n")
+    assert CHECKPOINT.read_text() == "mine"
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_a_process_that_is_ended_can_go_on(run, dataset, end):
+    flags = [str(flag) for flag in (*FLAGS, "--epochs", 300)]
+    assert run(train.main, *flags)[0] == 0
+    whole = state()
+    CHECKPOINT.unlink()
+    code = "import train, cli; train.SAVE_EVERY = 0; cli.run(train.main)"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *flags],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(torch.get_num_threads())},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not process.stdout.readline().lstrip().startswith("20 "):
+        pass
+    process.send_signal(end)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == (-end if end == signal.SIGKILL else 130)
+    assert end == signal.SIGKILL or "epochs are saved, go on with: make train ARGS=--resume" in err
+    assert run(train.main, "--resume")[0] == 0
+    assert same(state(), whole)
+    assert {path.name for path in Path().iterdir()} == {".cache", "checkpoint.pt", "digits"}
+
+
+def test_the_same_seed_gives_the_same_weights_in_another_process(run, dataset):
+    run(train.main, *FLAGS, "--recipe", "robust", "--epochs", 3)
+    here = state()
+    subprocess.run(
+        [sys.executable, ROOT / "train.py", "--recipe", "robust", "--epochs", "3"]
+        + [str(flag) for flag in FLAGS],
+        env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())},
+        check=True,
+        capture_output=True,
+    )
+    assert same(state(), here)
+
+
+# What is refused, and leaves the checkpoint as it is.
+
+
+@pytest.mark.parametrize(
+    "flags, sentence",
+    [
+        (["--epochs", 9], "with --epochs 4, not --epochs 9: go on with it without these"),
+        (["--seed", 5, "--dataset", "."], "--dataset digits --seed 3, not --dataset . --seed 5"),
+        (["--recipe", "robust"], "with --recipe accurate, not --recipe robust"),
+        (["--batch-size", 50], "with --batch-size 100, not --batch-size 50"),
+        (["--rotation", 7], "with --rotation 20.0, not --rotation 7.0"),
+    ],
+)
+def test_other_settings_are_refused(run, dataset, cut, flags, sentence):
+    cut(7)
+    run(train.main, *FLAGS, "--epochs", 4)
+    before = CHECKPOINT.read_bytes()
+    code, _, err = run(train.main, "--resume", *flags)
+    assert code == 2 and sentence in err and err.count("\n") == 1
+    assert CHECKPOINT.read_bytes() == before
+    run_on = ["--resume", "--seed", 3, "--recipe", "accurate", "--device", "cpu"]  # as they were
+    assert run(train.main, *run_on)[0] == 0
+
+
+def test_a_finished_run_says_so_and_changes_nothing(run, dataset):
+    run(train.main, *FLAGS, "--epochs", 2)
+    before = CHECKPOINT.read_bytes()
+    code, out, err = run(train.main, "--resume", "--json")
+    assert (code, err) == (0, "") and "2 epochs of recipe accurate" in out
+    assert "nothing left to do" in out and json.loads(out.splitlines()[-1])["epochs"] == 2
+    assert CHECKPOINT.read_bytes() == before
+    code, _, err = run(train.main, "--resume", "--epochs", 3)
+    assert code == 2 and "with --epochs 2, not --epochs 3" in err
+    assert CHECKPOINT.read_bytes() == before
+
+
+def test_without_a_checkpoint_there_is_nothing_to_resume(run):
+    code, _, err = run(train.main, "--resume")
+    assert code == 2 and "there is none, train first" in err
+
+
+def change(**values):
+    content = torch.load(CHECKPOINT, weights_only=True)
+    torch.save(content | values, CHECKPOINT)
+
+
+@pytest.mark.parametrize(
+    "damage, sentence",
+    [
+        (lambda c: change(optimizer={}), "its layers.1.weight.step does not fit"),
+        (
+            lambda c: change(optimizer=c["optimizer"] | {"layers.3.bias.exp_avg": torch.zeros(9)}),
+            "its layers.3.bias.exp_avg does not fit",
+        ),
+        (
+            lambda c: change(optimizer=c["optimizer"] | {"layers.1.bias.exp_avg": 5}),
+            "its layers.1.bias.exp_avg does not fit",
+        ),
+        (
+            lambda c: change(
+                optimizer=c["optimizer"]
+                | {"layers.3.bias.exp_avg_sq": torch.full((10,), torch.nan)}
+            ),
+            "its layers.3.bias.exp_avg_sq does not fit",
+        ),
+        (lambda c: change(recipe=c["recipe"] | {"epochs": "many"}), "its settings are damaged"),
+        (lambda c: change(recipe=c["recipe"] | {"rotation": -1e9}), "its settings are damaged"),
+        (lambda c: change(recipe={"recipe": "accurate"}), "its settings are damaged"),
+        (lambda c: change(recipe=c["recipe"] | {"recipe": ["x"]}), "its settings are damaged"),
+        (lambda c: change(seed=-1), "its settings are damaged"),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_resumed_gets_a_sentence(run, dataset, cut, damage, sentence):
+    cut(7)
+    run(train.main, *FLAGS, "--epochs", 4)
+    damage(torch.load(CHECKPOINT, weights_only=True))
+    code, _, err = run(train.main, "--resume")
+    assert code == 2 and sentence in err and err.count("\n") == 1
+
+
+def test_a_dataset_of_another_size_is_refused(run, dataset, cut, drawn):
+    cut(7)
+    run(train.main, *FLAGS, "--epochs", 4)
+    images, labels = drawn[0].numpy(), drawn[1].tolist()
+    write_split(dataset / "train.parquet", list(images[:350]), labels[:350])
+    code, _, err = run(train.main, "--resume")
+    assert code == 2 and "does not fit 1 epochs of 350 images: the dataset has changed" in err
+
+
+# When it is saved.
+
+
+@pytest.fixture
+def saves(monkeypatch):
+    """The epochs of the checkpoints that are saved, in a list."""
+    epochs = []
+
+    def save(path, checkpoint):
+        epochs.append(checkpoint.epoch)
+        model_file.save_checkpoint(path, checkpoint)
+
+    monkeypatch.setattr(train, "save_checkpoint", save)
+    return epochs
+
+
+def test_it_is_saved_every_few_seconds_and_at_the_end(run, dataset, saves, monkeypatch):
+    run(train.main, *FLAGS, "--epochs", 10)
+    assert saves == [10]  # fast epochs write no file each
+    saves.clear()
+    clock = iter(range(10**6))
+    monkeypatch.setattr(train.time, "perf_counter", lambda: next(clock))
+    run(train.main, *FLAGS, "--epochs", 10)
+    assert 3 <= len(saves) < 10 and saves[-1] == 10
+    _, checkpoint = load_checkpoint(CHECKPOINT)
+    assert checkpoint.optimizer == {}  # which only an unfinished run needs
+
+
+def test_training_goes_on_when_it_cannot_be_saved_for_a_while(run, dataset, monkeypatch):
+    monkeypatch.setattr(train, "SAVE_EVERY", 0)
+
+    def full(path, checkpoint):
+        if checkpoint.epoch < 3:
+            raise OSError("the disk is full")
+        model_file.save_checkpoint(path, checkpoint)
+
+    monkeypatch.setattr(train, "save_checkpoint", full)
+    code, _, err = run(train.main, *FLAGS, "--epochs", 3)
+    assert code == 0 and err == "train.py: the disk is full; training goes on\n" * 2
+    assert load_checkpoint(CHECKPOINT)[1].epoch == 3
+
+
+def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(run, dataset, monkeypatch):
+    monkeypatch.setattr(train, "SAVE_EVERY", 0)
+    rates = iter([0.01] * 12 + [float("inf")] * 100)
+    monkeypatch.setattr(train, "learning_rate", lambda *args: next(rates))
+    code, _, err = run(train.main, *FLAGS, "--epochs", 6)
+    assert code == 1 and "the loss of epoch 3 is nan at a learning rate of up to 0.01" in err
+    assert "try a lower --learning-rate" in err
+    assert load_checkpoint(CHECKPOINT)[1].epoch == 2
+
+
+def test_files_have_the_permissions_of_the_umask(run, dataset):
+    before = os.umask(0o027)
+    try:
+        run(train.main, *FLAGS, "--epochs", 1)
+    finally:
+        os.umask(before)
+    for path in (CHECKPOINT, *Path(".cache").iterdir()):
+        assert path.stat().st_mode & 0o777 == 0o640
