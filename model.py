@@ -66,7 +66,7 @@ class Checkpoint:
     def summary(self):
         return (
             f"{self.epoch} epochs of recipe {self.recipe['recipe']}, seed {self.seed}, "
-            f"on {self.dataset}"
+            f"on {self.dataset}{', unfinished' if self.optimizer else ''}"
         )
 
 

@@ -9,52 +9,17 @@ import math
 import shlex
 import sys
 import time
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from tqdm import tqdm  # `datasets` brings it
 
 import data
-from distort import Distortion
+import recipes
 from files import check_writable
 from model import MLP, copy_to_cpu, evaluate, load_checkpoint, save_checkpoint, snapshot
 
-
-@dataclass(frozen=True)
-class Recipe:
-    """The settings of a training run."""
-
-    epochs: int
-    batch_size: int
-    learning_rate: float  # at its highest
-    distortion: Distortion = Distortion()
-
-
-# Chosen on a validation split, the last 10,000 training images.
-RECIPES = {
-    "quick": Recipe(epochs=8, batch_size=512, learning_rate=0.02),
-    "accurate": Recipe(
-        epochs=100,
-        batch_size=512,
-        learning_rate=0.01,
-        distortion=Distortion(rotation=20, slant=20, smallest=0.8, largest=1.25, shift=2),
-    ),
-    "robust": Recipe(
-        epochs=200,
-        batch_size=512,
-        learning_rate=0.01,
-        distortion=Distortion(
-            rotation=30,
-            slant=25,
-            smallest=0.55,
-            largest=1.35,
-            shift=3,
-            occlusion=0.3,
-            extra_writing=0.3,
-        ),
-    ),
-}
 WARMUP = 0.1  # share of a run in which the learning rate rises
 SAVE_EVERY = 5  # seconds
 
@@ -86,22 +51,31 @@ def optimizer_tensors(model, optimizer):
     }
 
 
-def restore(model, optimizer, tensors, steps):
-    """Give an Adam the optimizer_tensors() after so many steps; ValueError where they are not."""
+def restore(path, checkpoint, model, optimizer, recipe, training):
+    """Give an Adam what it knew at the checkpoint; InputError where that does not fit the data."""
+    epochs, images = len(checkpoint.history), len(training.images)
+    steps = epochs * -(-images // recipe.batch_size)
+    misfits = ["list of classes"] if checkpoint.class_names != training.class_names else []
     for name, parameter in model.named_parameters():
         expected = {"step": torch.tensor(float(steps))}
         expected |= {"exp_avg": parameter, "exp_avg_sq": parameter}
         for key, like in expected.items():
-            tensor = tensors.get(f"{name}.{key}")
+            tensor = checkpoint.optimizer.get(f"{name}.{key}")
             if (
-                not torch.is_tensor(tensor)
-                or (tensor.shape, tensor.dtype) != (like.shape, like.dtype)
-                or not tensor.isfinite().all()
+                torch.is_tensor(tensor)
+                and (tensor.shape, tensor.dtype) == (like.shape, like.dtype)
+                and tensor.isfinite().all()
+                and (key != "step" or tensor == steps)
             ):
-                raise ValueError(f"{name}.{key}")
-            optimizer.state[parameter][key] = tensor.to(parameter.device, copy=True)
-        if optimizer.state[parameter]["step"] != steps:
-            raise ValueError(f"{name}.step")
+                optimizer.state[parameter][key] = tensor.to(parameter.device, copy=True)
+            else:
+                misfits.append(f"{name}.{key}")
+    if misfits:
+        raise cli.InputError(
+            f"checkpoint {path} cannot be resumed: its {misfits[0]} does not fit {epochs} epochs "
+            f"of {images:,} images, so the dataset has changed or the file is damaged; train anew "
+            "without --resume"
+        )
 
 
 def train(model, optimizer, split, recipe, seed, done=0):
@@ -128,32 +102,9 @@ def train(model, optimizer, split, recipe, seed, done=0):
         yield epoch, total.item() / len(split.images)
 
 
-def settings(recipe):
-    """The numbers of a Recipe by name, those of its Distortion among them."""
-    numbers = {**vars(recipe), **vars(recipe.distortion)}
-    del numbers["distortion"]
-    return numbers
-
-
-def flag(name):
-    return f"--{name.replace('_', '-')}"
-
-
 def make_parser():
     parser = cli.parser(__doc__, dataset=data.MNIST)
-    parser.add_argument(
-        "--recipe",
-        choices=RECIPES,
-        default="accurate",
-        help="named settings (default: %(default)s), of which the flags below replace single ones",
-    )
-    for field in (*fields(Recipe)[:-1], *fields(Distortion)):
-        if field.metadata:
-            unit, kind = field.metadata["unit"], cli.number(*field.metadata["range"])
-        else:
-            unit, kind = "", cli.whole_number(1) if field.type is int else cli.positive_number
-        values = ", ".join(f"{key} {settings(RECIPES[key])[field.name]:g}" for key in RECIPES)
-        parser.add_argument(flag(field.name), type=kind, help=f"{unit} ({values})")
+    recipes.add_flags(parser)
     parser.add_argument(
         "--seed",
         type=cli.whole_number(0, 2**32 - 1),
@@ -174,33 +125,21 @@ def saved_settings(parser, path, checkpoint):
     InputError where a flag of this one says something else.
     """
     saved = checkpoint.recipe | {"dataset": checkpoint.dataset, "seed": checkpoint.seed}
-    names = ["dataset", "recipe", "seed", *settings(RECIPES["quick"])]
+    names = ["dataset", "recipe", "seed", *recipes.numbers(recipes.RECIPES["quick"])]
     try:
-        flags = [f"{flag(name)}={saved[name]}" for name in names]
+        flags = [f"{recipes.flag(name)}={saved[name]}" for name in names]
         before = vars(parser.parse_args(flags))  # checks the values, too
     except (KeyError, cli.InputError) as error:
         raise cli.InputError(f"checkpoint {path}: its settings are damaged: {error}") from error
     args = parser.parse_args([*flags, *sys.argv[1:]])
     if differing := [name for name in names if before[name] != getattr(args, name)]:
-        kept = " ".join(f"{flag(name)} {before[name]}" for name in differing)
-        typed = " ".join(f"{flag(name)} {getattr(args, name)}" for name in differing)
+        kept = " ".join(f"{recipes.flag(name)} {before[name]}" for name in differing)
+        typed = " ".join(f"{recipes.flag(name)} {getattr(args, name)}" for name in differing)
         raise cli.InputError(
             f"checkpoint {path} is of a run with {kept}, not {typed}: go on with it without these, "
             "or train anew without --resume"
         )
     return args
-
-
-def chosen_recipe(args):
-    """The Recipe of that name, with the numbers that have a flag of their own."""
-    given = {name: value for name, value in vars(args).items() if value is not None}
-
-    def override(record):
-        names = [field.name for field in fields(record) if field.name in given]
-        return replace(record, **{name: given[name] for name in names})
-
-    recipe = override(RECIPES[args.recipe])
-    return replace(recipe, distortion=override(recipe.distortion))
 
 
 def print_epoch(epoch, loss, test_accuracy, errors, seconds):
@@ -233,7 +172,7 @@ def main():
     if args.resume:
         model, checkpoint = load_checkpoint(args.checkpoint)
         args = saved_settings(parser, args.checkpoint, checkpoint)
-    recipe = chosen_recipe(args)
+    recipe = recipes.from_flags(args)
     if checkpoint and checkpoint.epoch >= recipe.epochs:
         print(f"finished    {checkpoint.summary}; there is nothing left to do")
         return print_summary(args, checkpoint, seconds=0.0)
@@ -252,17 +191,10 @@ def main():
         torch.manual_seed(args.seed)
         model = MLP()
     optimizer = Adam(model.to(device).parameters(), fused=True)
-    history = list(checkpoint.history) if checkpoint else []
+    history = []
     if checkpoint:
-        try:
-            steps = len(history) * -(-count // recipe.batch_size)
-            restore(model, optimizer, checkpoint.optimizer, steps)
-        except ValueError as error:
-            raise cli.InputError(
-                f"checkpoint {args.checkpoint} cannot be resumed, because its {error} does not fit "
-                f"{len(history)} epochs of {count:,} images: the dataset has changed, or the file "
-                "is damaged; train anew without --resume"
-            ) from error
+        history = list(checkpoint.history)
+        restore(args.checkpoint, checkpoint, model, optimizer, recipe, training)
 
     print(f"device      {cli.describe_device(device)}, PyTorch {torch.__version__}")
     print(f"dataset     {args.dataset}: {count:,} + {len(test.images):,} images")
@@ -281,13 +213,13 @@ def main():
     start = saved = epoch_start = time.perf_counter()
     try:
         for epoch, loss in train(model, optimizer, training, recipe, args.seed, len(history)):
-            if not math.isfinite(loss):
+            seconds = time.perf_counter() - epoch_start
+            result = evaluate(model, test.images, test.labels)
+            if not (math.isfinite(loss) and result.logits.isfinite().all()):
                 raise FloatingPointError(
                     f"the loss of epoch {epoch} is {loss} at a learning rate of up to "
                     f"{recipe.learning_rate}, so nothing more is saved; try a lower --learning-rate"
                 )
-            seconds = time.perf_counter() - epoch_start
-            result = evaluate(model, test.images, test.labels)
             history.append(
                 {
                     "epoch": epoch,
@@ -303,7 +235,7 @@ def main():
                 model,
                 dataset=args.dataset,
                 class_names=training.class_names,
-                recipe={"recipe": args.recipe, **settings(recipe)},
+                recipe={"recipe": args.recipe, **recipes.numbers(recipe)},
                 seed=args.seed,
                 epoch=epoch,
                 history=list(history),

@@ -14,6 +14,7 @@ from PIL import Image
 
 import analysis
 import data
+import recipes
 import robustness
 import train
 from model import MLP, evaluate, load_checkpoint
@@ -31,7 +32,7 @@ def trained(dataset, recipe, seed, **settings):
     """A network trained by a recipe, some of its settings replaced."""
     torch.manual_seed(seed)
     model = MLP()
-    recipe = replace(train.RECIPES[recipe], **settings)
+    recipe = replace(recipes.RECIPES[recipe], **settings)
     optimizer = train.Adam(model.parameters(), fused=True)
     for _ in train.train(model, optimizer, data.load(dataset, "train"), recipe, seed):
         pass

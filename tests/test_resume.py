@@ -12,6 +12,7 @@ import torch
 from conftest import ROOT, write_split
 
 import model as model_file
+import recipes
 import train
 from model import load_checkpoint
 
@@ -48,7 +49,7 @@ def cut(monkeypatch):
     return cut
 
 
-@pytest.mark.parametrize("recipe", train.RECIPES)
+@pytest.mark.parametrize("recipe", recipes.RECIPES)
 def test_wherever_it_is_cut_it_ends_with_the_same_weights(run, dataset, cut, recipe):
     flags = [*FLAGS, "--recipe", recipe, "--epochs", 4]
     assert run(train.main, *flags)[0] == 0
@@ -212,7 +213,17 @@ def test_a_dataset_of_another_size_is_refused(run, dataset, cut, drawn):
     images, labels = drawn[0].numpy(), drawn[1].tolist()
     write_split(dataset / "train.parquet", list(images[:350]), labels[:350])
     code, _, err = run(train.main, "--resume")
-    assert code == 2 and "does not fit 1 epochs of 350 images: the dataset has changed" in err
+    assert code == 2 and "does not fit 1 epochs of 350 images, so the dataset has changed" in err
+
+
+def test_a_dataset_of_other_classes_is_refused(run, dataset, cut, drawn):
+    cut(7)
+    run(train.main, *FLAGS, "--epochs", 4)
+    images, labels = list(drawn[0].numpy()[:500]), drawn[1].tolist()[:500]
+    for split in ("train", "test"):
+        write_split(dataset / f"{split}.parquet", images, labels, names="abcdefghij")
+    code, _, err = run(train.main, "--resume")
+    assert code == 2 and "its list of classes does not fit" in err
 
 
 # When it is saved.

@@ -16,6 +16,7 @@ from PIL import Image
 
 import analysis
 import data
+import recipes
 import train
 import traits
 from model import MLP, evaluate, load_checkpoint
@@ -51,7 +52,7 @@ def test_train_prints_a_header_a_line_per_epoch_and_a_summary(run, dataset):
         "epochs": 3,
         "batch_size": 500,  # the recipe's is larger than the dataset
         "learning_rate": 0.01,
-        **vars(train.RECIPES["accurate"].distortion),
+        **vars(recipes.RECIPES["accurate"].distortion),
     }
     assert (checkpoint.epoch, checkpoint.seed, checkpoint.dataset) == (3, 7, "digits")
     assert checkpoint.class_names == list("0123456789")
@@ -69,7 +70,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(run, datas
 
 def test_the_seed_decides_the_order_of_the_images(dataset):
     split = data.load("digits", "train")
-    recipe = train.Recipe(epochs=1, batch_size=50, learning_rate=0.01)
+    recipe = recipes.Recipe(epochs=1, batch_size=50, learning_rate=0.01)
     losses = []
     for seed in (1, 1, 2):
         torch.manual_seed(0)

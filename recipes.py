@@ -1,0 +1,84 @@
+"""The settings of a training run: named recipes, and the flags that replace their numbers."""
+
+from dataclasses import dataclass, fields, replace
+
+import cli
+from distort import Distortion
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The settings of a training run."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float  # at its highest
+    distortion: Distortion = Distortion()
+
+
+# Chosen on a validation split, the last 10,000 training images.
+RECIPES = {
+    "quick": Recipe(epochs=8, batch_size=512, learning_rate=0.02),
+    "accurate": Recipe(
+        epochs=100,
+        batch_size=512,
+        learning_rate=0.01,
+        distortion=Distortion(rotation=20, slant=20, smallest=0.8, largest=1.25, shift=2),
+    ),
+    "robust": Recipe(
+        epochs=200,
+        batch_size=512,
+        learning_rate=0.01,
+        distortion=Distortion(
+            rotation=30,
+            slant=25,
+            smallest=0.55,
+            largest=1.35,
+            shift=3,
+            occlusion=0.3,
+            extra_writing=0.3,
+        ),
+    ),
+}
+
+
+def numbers(recipe):
+    """The numbers of a Recipe by name, those of its Distortion among them."""
+    return {
+        name: value
+        for name, value in (vars(recipe) | vars(recipe.distortion)).items()
+        if name != "distortion"
+    }
+
+
+def flag(name):
+    return f"--{name.replace('_', '-')}"
+
+
+def add_flags(parser):
+    """Add --recipe and a flag for each number of a Recipe."""
+    parser.add_argument(
+        "--recipe",
+        choices=RECIPES,
+        default="accurate",
+        help="named settings (default: %(default)s), of which the flags below replace single ones",
+    )
+    for field in (*fields(Recipe)[:-1], *fields(Distortion)):
+        if field.metadata:
+            unit, kind = field.metadata["unit"], cli.number(*field.metadata["range"])
+        else:
+            unit, kind = "", cli.whole_number(1) if field.type is int else cli.positive_number
+        values = ", ".join(f"{key} {numbers(RECIPES[key])[field.name]:g}" for key in RECIPES)
+        parser.add_argument(flag(field.name), type=kind, help=f"{unit} ({values})")
+
+
+def from_flags(args):
+    """The Recipe of that name, with the numbers that have a flag of their own."""
+    given = {name: value for name, value in vars(args).items() if value is not None}
+
+    def override(record):
+        names = [field.name for field in fields(record) if field.name in given]
+        return replace(record, **{name: given[name] for name in names})
+
+    recipe = override(RECIPES[args.recipe])
+    return replace(recipe, distortion=override(recipe.distortion))
