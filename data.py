@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import threading
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -31,6 +32,7 @@ MNIST_SHA256 = {
     ),
 }
 CACHE = Path(".cache")
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")  # some others run programs
 HUB_TIMEOUT = 15  # seconds
 
 
@@ -75,8 +77,12 @@ def load(dataset, split):
 
 def _identify(dataset):
     """(a file name that no other source has, a fingerprint that changes when the source does)."""
-    path = Path(os.path.realpath(synthetic.__file__ if dataset == "synthetic" else dataset))
-    if dataset and path.exists():
+    try:
+        path = Path(os.path.realpath(synthetic.__file__ if dataset == "synthetic" else dataset))
+        exists = dataset and path.exists()
+    except (OSError, ValueError) as error:  # too long, or with characters that no name has
+        raise InputError(f"dataset {dataset!r}: no name of a dataset: {error}") from error
+    if exists:
         files = sorted(filter(Path.is_file, path.rglob("*"))) if path.is_dir() else [path]
         stats = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
         name = f"{path.stem}-{hashlib.sha256(bytes(path)).hexdigest()[:8]}"
@@ -87,12 +93,24 @@ def _identify(dataset):
 
 
 def _read_cache(path, fingerprint):
+    if not path.is_file():  # a pipe or a device may never end
+        raise ValueError("no file")
     # An .npz file carries a CRC-32 of each array, and reading an array fails where it differs.
     with np.load(path, allow_pickle=False) as arrays:
+        if any(member.compress_type for member in arrays.zip.infolist()):
+            raise ValueError("compressed, so of any size")
         if arrays["fingerprint"] != fingerprint:
             raise ValueError("outdated")
-        images, labels = torch.from_numpy(arrays["images"]), torch.from_numpy(arrays["labels"])
-        return Split(images, labels, arrays["class_names"].tolist())
+        images, labels, class_names = (arrays[name] for name in Split._fields)
+    count = len(labels)
+    if (
+        (images.dtype, images.shape) != (np.uint8, (count, 28, 28))
+        or (labels.dtype, labels.shape) != (np.int64, (count,))
+        or (class_names.dtype.kind, class_names.shape) != ("U", (10,))
+        or not 0 <= labels.min() <= labels.max() <= 9
+    ):
+        raise ValueError("not as it was written")
+    return Split(torch.from_numpy(images), torch.from_numpy(labels), class_names.tolist())
 
 
 def _decode(dataset, split, folder):
@@ -219,10 +237,16 @@ def _pixels(encoded):
 
     if encoded is None:
         raise ValueError("there is none")
-    image = Image.open(io.BytesIO(encoded["bytes"]) if encoded["bytes"] else encoded["path"])
-    if image.size != (28, 28) or image.mode not in ("L", "1"):
-        raise ValueError(f"{image.width} x {image.height} {image.mode}, and not 28 x 28 grey (L)")
-    return np.asarray(image.convert("L"))
+    if not encoded["bytes"] and not os.path.isfile(encoded["path"] or ""):
+        raise ValueError("neither bytes nor a file")
+    source = io.BytesIO(encoded["bytes"]) if encoded["bytes"] else encoded["path"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Pillow, about what is refused or can be read
+        image = Image.open(source, formats=FORMATS)
+        if image.size != (28, 28) or image.mode not in ("L", "1"):
+            size = f"{image.width} x {image.height}"
+            raise ValueError(f"{size} {image.mode}, and not 28 x 28 grey (L)")
+        return np.asarray(image.convert("L"))
 
 
 def to_float(images):

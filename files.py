@@ -35,7 +35,7 @@ def replacing(path):
     It is written under a temporary name in the same folder and then renamed, so whatever stood at
     path stays there until the last byte is safe. Raises OSError (a full disk, say).
     """
-    path = path.resolve()  # through a symbolic link to its file
+    path = Path(os.path.realpath(path))  # through a symbolic link to its file
     try:
         with _temporary(path.parent, Path.touch) as temporary:
             with open(temporary, "r+b") as file:

@@ -1,8 +1,11 @@
 """The network, its evaluation and its checkpoint."""
 
 import io
+import pickletools
 import platform
+import stat
 import warnings
+import zipfile
 from dataclasses import asdict, dataclass, fields
 from typing import NamedTuple
 
@@ -90,18 +93,39 @@ def save_checkpoint(path, checkpoint):
         file.write(buffer.getbuffer())
 
 
+# All that the pickle in a checkpoint refers to. Of what else weights_only=True lets pass, bytearray
+# may take any amount of memory.
+GLOBALS = {"collections OrderedDict", "torch._utils _rebuild_tensor_v2", "torch FloatStorage"}
+
+
+def _check_archive(content):
+    """An error unless it is a zip file as torch.save writes it: undamaged, not compressed."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+            raise ValueError("compressed")
+        if damaged := archive.testzip():  # torch.load looks at no checksum
+            raise ValueError(damaged)
+        (name,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
+        for opcode, argument, _ in pickletools.genops(archive.read(name)):
+            if opcode.name == "GLOBAL" and argument not in GLOBALS:
+                raise ValueError(argument)
+
+
 def load_checkpoint(path):
     """(model on the CPU, Checkpoint); InputError where the file is missing or anything else.
 
     Code is never run: weights_only=True refuses a pickle that holds any.
     """
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe or a device may never end
+            raise OSError(None, "a directory or no regular file")
         content = path.read_bytes()
     except FileNotFoundError:
         raise InputError(f"checkpoint {path}: there is none, train first (make train)") from None
     except OSError as error:
         raise InputError(f"checkpoint {path}: cannot be read ({error.strerror})") from error
     try:
+        _check_archive(content)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about a pickle that is refused anyway
             state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
@@ -110,11 +134,17 @@ def load_checkpoint(path):
             raise TypeError("a value of another type")
         if [type(name) for name in checkpoint.class_names] != [str] * 10:
             raise TypeError("class names other than ten strings")
-        checkpoint.recipe["recipe"]
-        if [entry["epoch"] for entry in checkpoint.history] != [*range(1, checkpoint.epoch + 1)]:
+        if type(checkpoint.recipe["recipe"]) is not str:
+            raise TypeError("a recipe without a name")
+        if not {type(value) for value in checkpoint.recipe.values()} <= {str, int, float}:
+            raise TypeError("settings other than plain values")
+        epochs = [entry["epoch"] for entry in checkpoint.history]
+        if checkpoint.epoch != len(epochs) or epochs != [*range(1, len(epochs) + 1)]:
             raise ValueError("a history of other epochs")
         if type(checkpoint.history[-1]["errors"]) is not int:
             raise TypeError("a number of errors that is none")
+        if not 0 <= checkpoint.test_accuracy <= 1:
+            raise ValueError("an accuracy that is none")
     except Exception as error:  # What is no checkpoint fails in many ways.
         raise InputError(
             f"checkpoint {path}: damaged, or not written by train.py; train anew (make train) "

@@ -195,7 +195,10 @@ def change(**values):
         (lambda c: change(recipe=c["recipe"] | {"epochs": "many"}), "its settings are damaged"),
         (lambda c: change(recipe=c["recipe"] | {"rotation": -1e9}), "its settings are damaged"),
         (lambda c: change(recipe={"recipe": "accurate"}), "its settings are damaged"),
-        (lambda c: change(recipe=c["recipe"] | {"recipe": ["x"]}), "its settings are damaged"),
+        (
+            lambda c: change(recipe=c["recipe"] | {"recipe": ["x"]}),
+            "damaged, or not written by train.py",
+        ),
         (lambda c: change(seed=-1), "its settings are damaged"),
     ],
 )
