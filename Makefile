@@ -36,12 +36,13 @@ demo: .venv/installed ## train and analysis on drawn digits, into demo/; seconds
 	$(PY) train.py --dataset synthetic --checkpoint demo/checkpoint.pt $(device) $(schedule)
 	$(PY) analysis.py --checkpoint demo/checkpoint.pt --output demo/misclassified_samples $(device)
 
-test: .venv/installed-dev ## run the tests, with DATASET=folder on the real MNIST too; 1-4 minutes
+test: .venv/installed-dev ## run the tests, with DATASET=folder on the real MNIST too; 2-5 minutes
 	$(PY) -m ruff check .
 	$(PY) -m pytest -q tests
 
 clean: ## remove what the runs wrote: checkpoint, pictures, decoded data; an instant
-	rm -rf .cache demo .pytest_cache .ruff_cache __pycache__ tests/__pycache__
+	rm -rf .cache demo .hypothesis .pytest_cache .ruff_cache __pycache__ tests/__pycache__
+	rm -rf .784-128-10-* misclassified_samples/.784-128-10-*
 	rm -f "$(CHECKPOINT)" robustness.png misclassified_samples/contact_sheet.png
 	rm -f misclassified_samples/[0-9]*_true-*_predicted-*_probability-*_index-*[0-9].png
 

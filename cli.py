@@ -22,9 +22,20 @@ def _excepthook(kind, error, traceback):
 
 
 sys.excepthook = _excepthook
-for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C, unless they are ignored (by nohup)
+sys.stderr = sys.stderr or open(os.devnull, "w")  # None where the shell has closed it: `2>&-`
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+for number in SIGNALS[1:]:  # as Ctrl-C, unless they are ignored (by nohup)
     if signal.getsignal(number) == signal.SIG_DFL:
         signal.signal(number, signal.default_int_handler)
+
+
+def ignore_signals():
+    """Let nothing interrupt what remains to be done after an interrupt.
+
+    A second Ctrl-C is common, and a terminal that is closed sends SIGHUP twice.
+    """
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def parser(description, dataset=None, several=False):

@@ -20,6 +20,7 @@ PREFIX = ".784-128-10-"
 def check_writable(path):
     """Make the folder of a file; InputError if the file could not be written there later."""
     try:
+        path = Path(os.path.realpath(path))
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent), contextlib.suppress(FileNotFoundError):
             if not stat.S_ISREG(path.stat().st_mode):
@@ -53,7 +54,7 @@ def replacing(path):
 @contextlib.contextmanager
 def scratch_folder():
     """A new folder that is removed at the end, by a later run where this one is killed."""
-    with _temporary(Path(tempfile.gettempdir()), Path.mkdir) as folder:
+    with _temporary(Path(tempfile.gettempdir()), lambda path: path.mkdir(0o700)) as folder:
         yield folder
 
 
@@ -66,7 +67,7 @@ def _temporary(parent, make):
     descriptor = os.open(path, os.O_RDONLY)
     try:
         with contextlib.suppress(OSError):  # Without locks, on some network drives, nothing is
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # taken for a leftover either.
+            fcntl.flock(descriptor, fcntl.LOCK_EX)  # taken for a leftover either.
         yield path
     finally:
         _remove(path)
@@ -82,10 +83,10 @@ def _remove_leftovers(parent):
     """Remove the temporary files and folders of runs that were killed."""
     for path in parent.glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError):  # It is another user's, or in use, or gone by now.
-            descriptor = os.open(path, os.O_RDONLY)
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if time.time() - os.fstat(descriptor).st_ctime > 1:  # else it may not be locked yet
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     _remove(path)
             finally:
                 os.close(descriptor)

@@ -54,8 +54,9 @@ def optimizer_tensors(model, optimizer):
 def restore(path, checkpoint, model, optimizer, recipe, training):
     """Give an Adam what it knew at the checkpoint; InputError where that does not fit the data."""
     epochs, images = len(checkpoint.history), len(training.images)
-    steps = epochs * -(-images // recipe.batch_size)
-    misfits = ["list of classes"] if checkpoint.class_names != training.class_names else []
+    steps = min(epochs * -(-images // recipe.batch_size), 2**24)  # where Adam's float32 stops
+    misfits = ["batch size"] if recipe.batch_size > images else []
+    misfits += ["list of classes"] if checkpoint.class_names != training.class_names else []
     for name, parameter in model.named_parameters():
         expected = {"step": torch.tensor(float(steps))}
         expected |= {"exp_avg": parameter, "exp_avg_sq": parameter}
@@ -183,17 +184,16 @@ def main():
     training = data.load(args.dataset, "train").to(device)
     test = data.load(args.dataset, "test").to(device)
     count = len(training.images)
-    if args.batch_size and args.batch_size > count:
-        raise cli.InputError(f"--batch-size {args.batch_size} exceeds the {count} training images")
-    recipe = replace(recipe, batch_size=min(recipe.batch_size, count))
-
     if not checkpoint:
+        if args.batch_size and args.batch_size > count:
+            raise cli.InputError(f"--batch-size {args.batch_size} exceeds the {count} images")
+        recipe = replace(recipe, batch_size=min(recipe.batch_size, count))
         torch.manual_seed(args.seed)
         model = MLP()
     optimizer = Adam(model.to(device).parameters(), fused=True)
-    history = []
+    done, history = 0, []
     if checkpoint:
-        history = list(checkpoint.history)
+        done, history = checkpoint.epoch, list(checkpoint.history)
         restore(args.checkpoint, checkpoint, model, optimizer, recipe, training)
 
     print(f"device      {cli.describe_device(device)}, PyTorch {torch.__version__}")
@@ -205,14 +205,14 @@ def main():
     )
     distortion = vars(recipe.distortion).items()
     print("distortion  " + ", ".join(f"{k.replace('_', ' ')} {v:g}" for k, v in distortion))
-    if history:
-        print(f"resuming    {args.checkpoint} after {len(history)} epochs")
+    if done:
+        print(f"resuming    {args.checkpoint} after {done} epochs")
     print("\nepoch    loss  test accuracy  errors  seconds")
 
     # The test set is read after each epoch and decides nothing.
     start = saved = epoch_start = time.perf_counter()
     try:
-        for epoch, loss in train(model, optimizer, training, recipe, args.seed, len(history)):
+        for epoch, loss in train(model, optimizer, training, recipe, args.seed, done):
             seconds = time.perf_counter() - epoch_start
             result = evaluate(model, test.images, test.labels)
             if not (math.isfinite(loss) and result.logits.isfinite().all()):
@@ -229,7 +229,6 @@ def main():
                     "seconds": seconds,
                 }
             )
-            print_epoch(**history[-1])
             unfinished = epoch < recipe.epochs
             checkpoint = snapshot(
                 model,
@@ -242,6 +241,7 @@ def main():
                 test_accuracy=result.accuracy,
                 optimizer=optimizer_tensors(model, optimizer) if unfinished else {},
             )
+            print_epoch(**history[-1])
             if unfinished and time.perf_counter() - saved > SAVE_EVERY:
                 try:
                     save_checkpoint(args.checkpoint, checkpoint)
@@ -251,15 +251,17 @@ def main():
             epoch_start = time.perf_counter()
         seconds = time.perf_counter() - start
         save_checkpoint(args.checkpoint, checkpoint)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, BrokenPipeError) as end:  # the latter of `train.py | head`
+        cli.ignore_signals()
         if not checkpoint:
-            raise KeyboardInterrupt("interrupted in the first epoch, nothing is saved") from None
-        save_checkpoint(args.checkpoint, checkpoint)
-        path = shlex.quote(str(args.checkpoint))
-        raise KeyboardInterrupt(
-            f"interrupted; {checkpoint.epoch} of {recipe.epochs} epochs are saved, go on with: "
-            f"make train ARGS=--resume CHECKPOINT={path}"
-        ) from None
+            raise type(end)("interrupted in the first epoch, nothing is saved") from None
+        if checkpoint.epoch > done:
+            save_checkpoint(args.checkpoint, checkpoint)
+        sentence = f"interrupted; {checkpoint.epoch} of {recipe.epochs} epochs are saved"
+        if checkpoint.epoch < recipe.epochs:
+            path = shlex.quote(str(args.checkpoint))
+            sentence += f", go on with: make train ARGS=--resume CHECKPOINT={path}"
+        raise type(end)(sentence) from None
     print_summary(args, checkpoint, seconds)
 
 

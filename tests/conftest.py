@@ -1,6 +1,7 @@
 """Every test runs in an empty folder of its own, and none reaches the Hugging Face Hub."""
 
 import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -34,10 +35,14 @@ def run(monkeypatch, capsys):
     def run(main, *flags):
         monkeypatch.setattr(sys, "argv", [f"{main.__module__}.py", *map(str, flags)])
         code = 0
+        handlers = {number: signal.getsignal(number) for number in cli.SIGNALS}
         try:
             cli.run(main)
         except SystemExit as exit:
             code = exit.code
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
         return code, *capsys.readouterr()
 
     return run

@@ -300,15 +300,24 @@ TENSORS = [
     torch.tensor(2.0),
     torch.tensor(torch.inf),
 ]
-LAUGHS = ["ha"]
-for _ in range(40):
-    LAUGHS = [LAUGHS, LAUGHS]  # small in a file, without end when it is printed
+
+
+def laughs():
+    """Lists that are small in a file, and without end when they are printed."""
+    nested = ["ha"]
+    for _ in range(40):
+        nested = [nested, nested]
+    return nested
+
+
 ODD = st.one_of(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
     st.sampled_from(
         [-1, 2**31, 2**63, 10**12, 10**600, "a\x1b[2Jb\n", "\0", "\ud800", "x" * 10**5]
     ),
-    st.sampled_from([Code(), Large(), LAUGHS, [], {}, [[]], {"epoch": 1}]),
+    st.sampled_from([Code(), Large()]),
+    # Made anew for each case, because altered() may alter them in turn.
+    st.sampled_from([laughs, list, dict, lambda: [[]], lambda: {"epoch": 1}]).map(lambda f: f()),
     st.sampled_from(TENSORS),
 )
 

@@ -1,6 +1,6 @@
 """Runs that are killed (kill -9) at random moments, and runs that work at the same time.
 
-Two hundred kills: KILLS=200 .venv/bin/python -m pytest tests/test_kill.py
+Two hundred kills: KILLS=201 .venv/bin/python -m pytest tests/test_kill.py
 """
 
 import os
@@ -48,9 +48,11 @@ def start(code, *flags):
     return process
 
 
-def kill(seconds, code, *flags):
-    """Start a process and kill it within some seconds after its imports."""
+def kill(seconds, code, *flags, after=None):
+    """Start a process and kill it in some seconds after its imports, or after a file is there."""
     process = start(code, *flags)
+    while after and not after.exists():
+        assert process.poll() is None
     time.sleep(random.uniform(0, seconds))
     process.kill()
     process.communicate()
@@ -68,11 +70,9 @@ def test_killed_in_training_it_goes_on_to_the_same_weights(run, dataset):
     CHECKPOINT.unlink()
     done = 0
     for _ in range(KILLS // 3):
-        kill(0.5, TRAIN, *(["--resume"] if CHECKPOINT.exists() else flags))
-        if CHECKPOINT.exists():
-            epoch = load_checkpoint(CHECKPOINT)[1].epoch
-            assert done <= epoch
-            done = epoch
+        kill(0.5, TRAIN, *(["--resume"] if done else flags), after=CHECKPOINT)
+        before, done = done, load_checkpoint(CHECKPOINT)[1].epoch
+        assert before <= done
         assert len(leftovers()) <= 1
     assert 0 < done < epochs
     assert run(train.main, "--resume")[0] == 0

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -104,11 +105,14 @@ def test_a_process_that_is_ended_can_go_on(run, dataset, end):
         text=True,
     )
     while not process.stdout.readline().lstrip().startswith("20 "):
-        pass
+        assert process.poll() is None
     process.send_signal(end)
+    if end != signal.SIGKILL:
+        process.send_signal(end)  # a second one loses nothing
     _, err = process.communicate(timeout=60)
     assert process.returncode == (-end if end == signal.SIGKILL else 130)
     assert end == signal.SIGKILL or "epochs are saved, go on with: make train ARGS=--resume" in err
+    time.sleep(1)  # what is younger may be in use, and is not removed
     assert run(train.main, "--resume")[0] == 0
     assert same(state(), whole)
     assert {path.name for path in Path().iterdir()} == {".cache", "checkpoint.pt", "digits"}
@@ -217,6 +221,15 @@ def test_a_dataset_of_another_size_is_refused(run, dataset, cut, drawn):
     write_split(dataset / "train.parquet", list(images[:350]), labels[:350])
     code, _, err = run(train.main, "--resume")
     assert code == 2 and "does not fit 1 epochs of 350 images, so the dataset has changed" in err
+
+
+def test_a_dataset_smaller_than_a_batch_is_refused(run, dataset, cut, drawn):
+    cut(1)
+    run(train.main, "--dataset", "digits", "--epochs", 4)  # in batches of all 500
+    images, labels = drawn[0].numpy(), drawn[1].tolist()
+    write_split(dataset / "train.parquet", list(images[:350]), labels[:350])
+    code, _, err = run(train.main, "--resume")
+    assert code == 2 and "its batch size does not fit 1 epochs of 350 images" in err
 
 
 def test_a_dataset_of_other_classes_is_refused(run, dataset, cut, drawn):
