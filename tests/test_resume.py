@@ -96,7 +96,12 @@ def test_a_process_that_is_ended_can_go_on(run, dataset, end):
     assert run(train.main, *flags)[0] == 0
     whole = state()
     CHECKPOINT.unlink()
-    code = "import train, cli; train.SAVE_EVERY = 0; cli.run(train.main)"
+    code = (
+        # Under nohup, or behind an &, they may be ignored from the start.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "[signal.signal(n, signal.SIG_DFL) for n in (signal.SIGHUP, signal.SIGTERM)];"
+        "import train, cli; train.SAVE_EVERY = 0; cli.run(train.main)"
+    )
     process = subprocess.Popen(
         [sys.executable, "-c", code, *flags],
         env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(torch.get_num_threads())},
