@@ -1,6 +1,6 @@
 """The settings of a training run: named recipes, and the flags that replace their numbers."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 
 import cli
 from distort import Distortion
@@ -10,9 +10,9 @@ from distort import Distortion
 class Recipe:
     """The settings of a training run."""
 
-    epochs: int
-    batch_size: int
-    learning_rate: float  # at its highest
+    epochs: int = field(metadata={"unit": "passes over the training images"})
+    batch_size: int = field(metadata={"unit": "images a step"})
+    learning_rate: float = field(metadata={"unit": "at its highest"})
     distortion: Distortion = Distortion()
 
 
@@ -63,13 +63,14 @@ def add_flags(parser):
         default="accurate",
         help="named settings (default: %(default)s), of which the flags below replace single ones",
     )
-    for field in (*fields(Recipe)[:-1], *fields(Distortion)):
-        if field.metadata:
-            unit, kind = field.metadata["unit"], cli.number(*field.metadata["range"])
+    for setting in (*fields(Recipe)[:-1], *fields(Distortion)):
+        if "range" in setting.metadata:
+            kind = cli.number(*setting.metadata["range"])
         else:
-            unit, kind = "", cli.whole_number(1) if field.type is int else cli.positive_number
-        values = ", ".join(f"{key} {numbers(RECIPES[key])[field.name]:g}" for key in RECIPES)
-        parser.add_argument(flag(field.name), type=kind, help=f"{unit} ({values})")
+            kind = cli.whole_number(1) if setting.type is int else cli.positive_number
+        values = ", ".join(f"{key} {numbers(RECIPES[key])[setting.name]:g}" for key in RECIPES)
+        text = f"{setting.metadata['unit']} ({values})"
+        parser.add_argument(flag(setting.name), type=kind, help=text)
 
 
 def from_flags(args):
@@ -77,7 +78,7 @@ def from_flags(args):
     given = {name: value for name, value in vars(args).items() if value is not None}
 
     def override(record):
-        names = [field.name for field in fields(record) if field.name in given]
+        names = [setting.name for setting in fields(record) if setting.name in given]
         return replace(record, **{name: given[name] for name in names})
 
     recipe = override(RECIPES[args.recipe])

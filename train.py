@@ -147,7 +147,7 @@ def print_epoch(epoch, loss, test_accuracy, errors, seconds):
     print(f"{epoch:5}  {loss:6.4f}  {test_accuracy:13.2%}  {errors:6,}  {seconds:7.2f}", flush=True)
 
 
-def print_summary(args, checkpoint, seconds):
+def print_summary(args, checkpoint, seconds, device):
     errors = checkpoint.history[-1]["errors"]
     print(f"\naccuracy    {checkpoint.test_accuracy:.2%} of the test images, {errors:,} errors")
     print(f"time        {seconds:.2f} s in the training loop, evaluation included")
@@ -160,6 +160,7 @@ def print_summary(args, checkpoint, seconds):
                     "errors": errors,
                     "epochs": checkpoint.epoch,
                     "seconds": seconds,
+                    "device": str(device),
                     "checkpoint": str(args.checkpoint),
                 }
             )
@@ -174,10 +175,10 @@ def main():
         model, checkpoint = load_checkpoint(args.checkpoint)
         args = saved_settings(parser, args.checkpoint, checkpoint)
     recipe = recipes.from_flags(args)
+    device = cli.choose_device(args.device)
     if checkpoint and checkpoint.epoch >= recipe.epochs:
         print(f"finished    {checkpoint.summary}; there is nothing left to do")
-        return print_summary(args, checkpoint, seconds=0.0)
-    device = cli.choose_device(args.device)
+        return print_summary(args, checkpoint, 0.0, device)
     check_writable(args.checkpoint)
 
     # The data moves to the device once, as bytes.
@@ -262,7 +263,7 @@ def main():
             path = shlex.quote(str(args.checkpoint))
             sentence += f", go on with: make train ARGS=--resume CHECKPOINT={path}"
         raise type(end)(sentence) from None
-    print_summary(args, checkpoint, seconds)
+    print_summary(args, checkpoint, seconds, device)
 
 
 if __name__ == "__main__":

@@ -43,6 +43,7 @@ def test_train_prints_a_header_a_line_per_epoch_and_a_summary(run, dataset):
     assert [line.split()[0] for line in table] == ["epoch", "1", "2", "3"]
     assert len({len(line) for line in table}) == 1
     summary = json.loads(lines[-1])
+    assert lines[0].startswith(f"device      {summary['device']} (")
     model, checkpoint = load_checkpoint(dataset.parent / "checkpoint.pt")
     result = evaluate(model, *data.load("digits", "test")[:2])
     assert summary["errors"] == result.errors == checkpoint.history[-1]["errors"]
