@@ -4,6 +4,7 @@ Images are float32 [N, 1, 28, 28] in [0, 1]. Coordinates are pixels from the mid
 x to the right and y down.
 """
 
+import functools
 import math
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -12,8 +13,17 @@ import torch
 import torch.nn.functional as F
 
 PIXEL = torch.arange(28) - 13.5  # coordinates of the centres of the pixels
-GRID = torch.stack([PIXEL.repeat(28), PIXEL.repeat_interleave(28), torch.ones(784)])  # x, y, 1
 SPACING = 0.6  # pixels: width of the Gaussian that joins the segments of a stroke to a line
+
+
+@functools.cache
+def constants(device):
+    """PIXEL and the places x, y, 1 of all pixels, [3, 784], on a device.
+
+    They move there once, because a GPU is waited for whenever anything moves.
+    """
+    places = torch.stack([PIXEL.repeat(28), PIXEL.repeat_interleave(28), torch.ones(784)])
+    return PIXEL.to(device), places.to(device)
 
 
 def affine(rotation=0.0, slant=0.0, width=1.0, height=1.0, right=0.0, down=0.0):
@@ -36,8 +46,8 @@ def warp(images, matrices):
     """Images moved by the matrices [N, 2, 3] of affine(), with bilinear interpolation."""
     # One product for the batch: F.affine_grid is eight times slower on a CPU. grid_sample's unit is
     # half the width of an image, and with 16 pixels nothing is rounded: the identity is exact.
-    places = matrices.reshape(-1, 3) @ (GRID / 16).to(images.device)
-    grid = places.view(-1, 2, 28, 28).permute(0, 2, 3, 1)
+    _, places = constants(images.device)
+    grid = (matrices.reshape(-1, 3) / 16 @ places).view(-1, 2, 28, 28).permute(0, 2, 3, 1)
     return F.grid_sample(F.pad(images, (2, 2, 2, 2)), grid, align_corners=False)
 
 
@@ -49,10 +59,12 @@ def pen(start, end, radius):
     # The distance from each pixel to the stroke, by the log of a sum of Gaussians along it. A
     # Gaussian is a product of one in x and one in y: the sum is one matrix product per image.
     middle = (start + end) / 2
-    pixel = PIXEL.to(start.device)
-    x, y = torch.exp(-(((pixel - middle[..., None]) / SPACING) ** 2) / 2).unbind(2)
+    pixel, _ = constants(start.device)
+    exponent = ((pixel - middle[..., None]) / SPACING) ** 2 / -2
+    # Both limits are more than 5.8 pixels away, and spare exp and log numbers so tiny that they
+    # take several times as long.
+    x, y = exponent.clamp(min=-50).exp().unbind(2)
     length = (end - start).norm(dim=2, keepdim=True) / (SPACING * math.sqrt(2 * math.pi))
-    # The limit of 1e-20 is 5.8 pixels away, and spares the log tiny numbers, which take it longer.
     distance = SPACING * (-2 * ((length * y).mT @ x).clamp(1e-20, 1).log()).sqrt()
     ink = (0.5 + (radius[:, None, None] - distance) / 1.1).clamp(0, 1)  # an edge of 1.1 pixels
     return ink[:, None]
@@ -67,7 +79,7 @@ def bend(control):
 
 def occlude(images, low, high):
     """Images with a rectangle wiped out, between its corners low and high, both [N, 2]."""
-    pixel = PIXEL.to(images.device)
+    pixel, _ = constants(images.device)
     x, y = ((low[..., None] < pixel) & (pixel < high[..., None])).unbind(1)
     return images * ~(y[:, None, :, None] & x[:, None, None, :])
 
@@ -131,9 +143,11 @@ def apply(images, distortion, parameters):
     the others, and no GPU waited for to learn which they are.
     """
     images = warp(images, parameters.matrices)
-    first = slice(round(distortion.occlusion * len(images)))
-    last = slice(len(images) - round(distortion.extra_writing * len(images)), None)
-    images[first] = occlude(images[first], *parameters.patches[first].unbind(1))
-    ink = pen(*bend(parameters.strokes[last]), parameters.radius[last])
-    images[last] = images[last].maximum(ink)
+    if patches := round(distortion.occlusion * len(images)):
+        first = slice(patches)
+        images[first] = occlude(images[first], *parameters.patches[first].unbind(1))
+    if strokes := round(distortion.extra_writing * len(images)):
+        last = slice(-strokes, None)
+        ink = pen(*bend(parameters.strokes[last]), parameters.radius[last])
+        images[last] = images[last].maximum(ink)
     return images

@@ -33,7 +33,7 @@ def trained(dataset, recipe, seed, **settings):
     torch.manual_seed(seed)
     model = MLP()
     recipe = replace(recipes.RECIPES[recipe], **settings)
-    optimizer = train.Adam(model.parameters(), fused=True)
+    optimizer = train.Adam(model.parameters(), recipe)
     for _ in train.train(model, optimizer, data.load(dataset, "train"), recipe, seed):
         pass
     return model

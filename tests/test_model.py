@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import data
+import recipes
 import train
 from cli import InputError
 from model import MLP, evaluate, load_checkpoint, save_checkpoint, snapshot
@@ -167,17 +168,17 @@ def test_a_full_disk_while_saving_leaves_the_old_checkpoint(tmp_path, model):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_adam_is_pytorchs(model):
+@pytest.mark.parametrize("recipe", recipes.RECIPES.values(), ids=recipes.RECIPES)
+def test_adam_is_pytorchs(model, recipe):
     images, labels = random_images(64)
     other = MLP()
     other.load_state_dict(model.state_dict())
-    for network, optimizer in (
-        (model, train.Adam(model.parameters(), 0.01, fused=True)),
-        (other, torch.optim.Adam(other.parameters(), 0.01)),
-    ):
-        for _ in range(5):
+    mine = train.Adam(model.parameters(), recipe)
+    theirs = torch.optim.Adam(other.parameters(), 0.01, betas=(recipe.beta1, recipe.beta2))
+    for _ in range(5):
+        for network, optimizer, rate in (model, mine, [0.01]), (other, theirs, []):
             optimizer.zero_grad()
             torch.nn.functional.cross_entropy(network(data.to_float(images)), labels).backward()
-            optimizer.step()
-    for mine, theirs in zip(model.parameters(), other.parameters(), strict=True):
-        torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-4)
+            optimizer.step(*rate)
+    for parameter, like in zip(model.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(parameter, like, atol=1e-5, rtol=1e-4)

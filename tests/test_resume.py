@@ -39,11 +39,11 @@ def cut(monkeypatch):
     def cut(at):
         step, steps = train.Adam.step, iter(range(at + 1))
 
-        def interrupted(optimizer):
+        def interrupted(*args):
             if next(steps) == at:
                 monkeypatch.setattr(train.Adam, "step", step)
                 raise KeyboardInterrupt
-            return step(optimizer)
+            return step(*args)
 
         monkeypatch.setattr(train.Adam, "step", interrupted)
 

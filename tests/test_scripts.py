@@ -53,6 +53,8 @@ def test_train_prints_a_header_a_line_per_epoch_and_a_summary(run, dataset):
         "epochs": 3,
         "batch_size": 500,  # the recipe's is larger than the dataset
         "learning_rate": 0.01,
+        "beta1": 0.9,
+        "beta2": 0.999,
         **vars(recipes.RECIPES["accurate"].distortion),
     }
     assert (checkpoint.epoch, checkpoint.seed, checkpoint.dataset) == (3, 7, "digits")
@@ -76,7 +78,7 @@ def test_the_seed_decides_the_order_of_the_images(dataset):
     for seed in (1, 1, 2):
         torch.manual_seed(0)
         model = MLP()
-        optimizer = train.Adam(model.parameters(), fused=True)
+        optimizer = train.Adam(model.parameters(), recipe)
         losses.append(list(train.train(model, optimizer, split, recipe, seed)))
     assert losses[0] == losses[1] != losses[2]
 
