@@ -14,7 +14,7 @@ schedule  = $(if $(RECIPE),--recipe "$(RECIPE)") $(if $(EPOCHS),--epochs "$(EPOC
             $(if $(SEED),--seed "$(SEED)")
 run_train = $(PY) train.py --checkpoint "$(CHECKPOINT)" $(dataset) $(device) $(schedule)
 
-.PHONY: broken help install train analysis robustness demo test clean remove
+.PHONY: broken help install train analysis robustness demo benchmark test clean remove
 
 help: ## this list
 	@echo "The first of these that needs it sets up the Python environment."
@@ -35,6 +35,9 @@ robustness: .venv/installed ## read distorted test images with checkpoint.pt; se
 demo: .venv/installed ## train and analysis on drawn digits, into demo/; seconds, no download
 	$(PY) train.py --dataset synthetic --checkpoint demo/checkpoint.pt $(device) $(schedule)
 	$(PY) analysis.py --checkpoint demo/checkpoint.pt --output demo/misclassified_samples $(device)
+
+benchmark: .venv/installed-dev ## time training beside other ways to train; five minutes
+	$(PY) benchmark.py $(dataset) $(device) $(ARGS)
 
 test: .venv/installed-dev ## run the tests, with DATASET=folder on the real MNIST too; 2-5 minutes
 	$(PY) -m ruff check .

@@ -38,11 +38,11 @@ def ignore_signals():
         signal.signal(number, signal.SIG_IGN)
 
 
-def parser(description, dataset=None, several=False):
+def parser(description, dataset=None, checkpoints="one"):
     """An ArgumentParser with the flags of every script; a bad flag raises InputError.
 
-    `dataset` is the default of --dataset, None for the dataset that the checkpoint names; `several`
-    makes --checkpoint a list.
+    `dataset` is the default of --dataset, None for the dataset that the checkpoint names;
+    `checkpoints` tells how many --checkpoint takes: "one", "several" (a list) or "none".
     """
     parser = argparse.ArgumentParser(description=description)
 
@@ -56,13 +56,15 @@ def parser(description, dataset=None, several=False):
         help="id on the Hugging Face Hub, local folder or file, or synthetic for drawn digits "
         f"(default: {dataset or 'the one that the checkpoint names'})",
     )
-    parser.add_argument(
-        "--checkpoint",
-        type=Path,
-        nargs="+" if several else None,
-        default=[Path("checkpoint.pt")] if several else Path("checkpoint.pt"),
-        help=f"file{'s' if several else ''} with the trained network (default: checkpoint.pt)",
-    )
+    several = checkpoints == "several"
+    if checkpoints != "none":
+        parser.add_argument(
+            "--checkpoint",
+            type=Path,
+            nargs="+" if several else None,
+            default=[Path("checkpoint.pt")] if several else Path("checkpoint.pt"),
+            help=f"file{'s' if several else ''} with the trained network (default: checkpoint.pt)",
+        )
     parser.add_argument(
         "--device",
         default="auto",

@@ -34,6 +34,7 @@ MNIST_SHA256 = {
 CACHE = Path(".cache")
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")  # some others run programs
 HUB_TIMEOUT = 15  # seconds
+BLOCK = 2**16  # images whose distortions are drawn at once
 
 
 class Split(NamedTuple):
@@ -277,13 +278,17 @@ class Batches:
         # A seed sequence mixes both numbers well: neighbouring seeds share no epoch's order.
         (state,) = np.random.SeedSequence((self.seed, self.epoch)).generate_state(1)
         generator = torch.Generator().manual_seed(int(state))
-        drawn = [torch.randperm(len(self.images), generator=generator)]
-        if self.distortion != distort.Distortion():
-            drawn += distort.draw(len(self.images), self.distortion, generator)
-        batches = (tensor.to(self.images.device).split(self.batch_size) for tensor in drawn)
-        for index, *parameters in zip(*batches, strict=True):
-            # index_select is up to 30 times faster than images[index] on a CPU.
-            images = to_float(self.images.index_select(0, index))
-            if parameters:
-                images = distort.apply(images, self.distortion, distort.Parameters(*parameters))
-            yield images, self.labels.index_select(0, index)
+        order = torch.randperm(len(self.images), generator=generator)
+        # What is random is drawn for many batches at once, which is faster, but not for all of a
+        # large dataset, which would take more memory than its images.
+        for indices in order.split(max(1, BLOCK // self.batch_size) * self.batch_size):
+            drawn = [indices]
+            if self.distortion != distort.Distortion():
+                drawn += distort.draw(len(indices), self.distortion, generator)
+            batches = (tensor.to(self.images.device).split(self.batch_size) for tensor in drawn)
+            for index, *parameters in zip(*batches, strict=True):
+                # index_select is up to 30 times faster than images[index] on a CPU.
+                images = to_float(self.images.index_select(0, index))
+                if parameters:
+                    images = distort.apply(images, self.distortion, distort.Parameters(*parameters))
+                yield images, self.labels.index_select(0, index)

@@ -46,7 +46,11 @@ class Evaluation(NamedTuple):
 @torch.inference_mode()
 def evaluate(model, images, labels):
     """The Evaluation of a model on images uint8 [N, 28, 28] and labels int64 [N] on its device."""
-    logits = torch.cat([model(data.to_float(batch)) for batch in images.split(EVALUATION_BATCH)])
+    # One tensor for all, because many small ones between large ones that come and go would scatter
+    # over the memory and keep it from being used again.
+    logits = torch.empty(len(images), 10, device=images.device)
+    for part, batch in zip(*(t.split(EVALUATION_BATCH) for t in (logits, images)), strict=True):
+        part.copy_(model(data.to_float(batch)))
     return Evaluation((logits.argmax(1) != labels).sum().item(), logits)
 
 

@@ -109,7 +109,7 @@ def rows(images):
 
 
 def parse_args():
-    parser = cli.parser(__doc__, several=True)
+    parser = cli.parser(__doc__, checkpoints="several")
     parser.add_argument(
         "--output",
         type=Path,

@@ -13,7 +13,7 @@ from conftest import ROOT
 README = (ROOT / "README.md").read_text()
 MAKEFILE = (ROOT / "Makefile").read_text()
 TARGETS = set(re.findall(r"^([a-z]+):.*## ", MAKEFILE, re.M))
-SCRIPTS = ["train.py", "analysis.py", "robustness.py"]
+SCRIPTS = ["train.py", "analysis.py", "robustness.py", "benchmark.py"]
 
 
 def make(folder, *arguments, **variables):

@@ -1,0 +1,351 @@
+"""Time training beside what one would run instead and beside the limit of the machine.
+
+Three tables: of epochs, of whole processes, of growing numbers of images. Some five minutes.
+"""
+
+import cli  # first: it spares the traceback where Ctrl-C falls into the other imports
+
+# isort: split
+import importlib.util
+import itertools
+import json
+import os
+import re
+import resource
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+import datasets
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+from tqdm import tqdm  # `datasets` brings it
+
+import data
+import train
+from files import scratch_folder
+from model import MLP, evaluate
+from recipes import RECIPES
+
+ROOT = Path(__file__).resolve().parent
+TARGET = 0.975  # test accuracy
+BATCH_SIZE = RECIPES["quick"].batch_size
+TURNS = 20  # epochs of each loop
+SLOW_TURNS = 5  # of the slow ones
+PROCESS_TURNS = 3
+GROWTH = 60_000, 240_000, 960_000  # images
+
+
+# The loops. Each is a generator that trains an epoch and yields its number in the run and a
+# function that tells the test accuracy, for ever.
+
+
+class Pictures(Dataset):
+    """A table of the `datasets` library as one wraps it first: a picture and ToTensor per item."""
+
+    def __init__(self, table):
+        from torchvision.transforms import ToTensor
+
+        self.table, self.to_tensor = table, ToTensor()
+
+    def __len__(self):
+        return len(self.table)
+
+    def __getitem__(self, index):
+        row = self.table[index]
+        return self.to_tensor(row["image"]), row["label"]
+
+
+class BatchedPictures(Pictures):
+    """The same, with one look at the table per batch."""
+
+    def __getitems__(self, indices):
+        rows = self.table[indices]
+        return [*zip(map(self.to_tensor, rows["image"]), rows["label"], strict=True)]
+
+
+def tutorial(dataset, test, device):
+    """The loop of most tutorials."""
+    loader = DataLoader(dataset, batch_size=64, shuffle=True)
+    model = MLP().to(device)
+    criterion = nn.CrossEntropyLoss()
+    optimizer = torch.optim.Adam(model.parameters())
+    for epoch in itertools.count(1):
+        for images, labels in loader:
+            images, labels = images.to(device), labels.to(device)
+            optimizer.zero_grad()
+            loss = criterion(model(images), labels)
+            loss.backward()
+            optimizer.step()
+        loss.item()  # waits for a GPU
+        yield epoch, lambda: evaluate(model, *test[:2]).accuracy
+
+
+def scikit_learn(training, test):
+    from sklearn.neural_network import MLPClassifier
+
+    pixels, test_pixels = (
+        data.to_float(split.images).flatten(1).cpu().numpy() for split in (training, test)
+    )
+    labels, test_labels = training.labels.cpu().numpy(), test.labels.cpu().numpy()
+    classifier = MLPClassifier((128,), batch_size=min(BATCH_SIZE, len(labels)))
+    for epoch in itertools.count(1):
+        classifier.partial_fit(pixels, labels, classes=np.arange(10))
+        yield epoch, lambda: classifier.score(test_pixels, test_labels)
+
+
+def this_project(training, test, recipe):
+    for seed in itertools.count():
+        torch.manual_seed(seed)
+        model = MLP().to(training.images.device)
+        optimizer = train.Adam(model.parameters(), recipe)
+        for epoch, _ in train.train(model, optimizer, training, recipe, seed):
+            yield epoch, lambda model=model: evaluate(model, *test[:2]).accuracy
+
+
+def matrix_products(count, device):
+    """What no loop can do without: the products of an epoch of `count` images, and nothing else."""
+    images, hidden, logits = (torch.rand(BATCH_SIZE, n, device=device) for n in (784, 128, 10))
+    weight, last_weight = (torch.rand(n, m, device=device) for n, m in ((128, 784), (10, 128)))
+    like = hidden, logits, last_weight, hidden, weight
+    results = [torch.empty_like(tensor) for tensor in like]
+    for epoch in itertools.count(1):
+        for _ in range(-(-count // BATCH_SIZE)):
+            with train.fast_products():
+                torch.mm(images, weight.T, out=results[0])
+                torch.mm(hidden, last_weight.T, out=results[1])
+                torch.mm(logits.T, hidden, out=results[2])  # this and the next two: gradients
+                torch.mm(logits, last_weight, out=results[3])
+                torch.mm(hidden.T, images, out=results[4])
+        results[4][0, 0].item()  # waits for a GPU
+        yield epoch, lambda: 0.0
+
+
+@dataclass
+class Loop:
+    """A loop and what was measured of it."""
+
+    name: str
+    batch_size: int
+    epochs: Iterator
+    slow: bool = False
+    history: list = field(default_factory=list)  # of epochs: number in the run, seconds, accuracy
+
+    def take_turn(self):
+        start = time.perf_counter()
+        epoch, accuracy = next(self.epochs)
+        seconds = time.perf_counter() - start
+        self.history.append((epoch, seconds, accuracy()))
+
+    def arrivals(self):
+        """(epochs, seconds) to TARGET in each of the runs that came there."""
+        for epoch, seconds, accuracy in self.history:
+            if epoch == 1:
+                total, arrived = 0.0, False
+            total += seconds
+            if accuracy >= TARGET and not arrived:
+                arrived = True
+                yield epoch, total
+
+
+def measure_loops(table, training, test, device):
+    """A list of dicts, one per loop; the loops take turns, so that the machine's moods hit all."""
+    tensors = TensorDataset(data.to_float(training.images), training.labels)
+    count = len(training.images)
+    quick, accurate = (this_project(training, test, RECIPES[n]) for n in ("quick", "accurate"))
+    loops = [
+        Loop("DataLoader, picture by picture", 64, tutorial(Pictures(table), test, device), True),
+        Loop(
+            "DataLoader, 64 pictures at once",
+            64,
+            tutorial(BatchedPictures(table), test, device),
+            True,
+        ),
+        Loop("DataLoader, TensorDataset", 64, tutorial(tensors, test, device), True),
+        Loop("scikit-learn, MLPClassifier", BATCH_SIZE, scikit_learn(training, test)),
+        Loop("train.py, recipe quick", BATCH_SIZE, quick),
+        Loop("train.py, recipe accurate", BATCH_SIZE, accurate),
+        Loop("the matrix products alone", BATCH_SIZE, matrix_products(count, device)),
+    ]
+    for turn in tqdm(range(TURNS), "epochs", disable=None, leave=False):
+        for loop in loops:
+            if turn % (TURNS // SLOW_TURNS) == 0 or not loop.slow:
+                loop.take_turn()
+
+    seconds = [median(s for _, s, _ in loop.history) for loop in loops]
+    rows = []
+    for loop, median_seconds in zip(loops, seconds, strict=True):
+        arrivals = [*loop.arrivals()]
+        rows.append(
+            {
+                "loop": loop.name,
+                "batch_size": loop.batch_size,
+                "seconds": median_seconds,
+                "n": len(loop.history),
+                "times_quick": median_seconds / seconds[4],
+                "share_of_limit": seconds[6] / median_seconds,
+                "epochs_to_target": median(epochs for epochs, _ in arrivals) if arrivals else None,
+                "seconds_to_target": median(total for _, total in arrivals) if arrivals else None,
+            }
+        )
+    return rows
+
+
+def print_loops(rows):
+    print(
+        f"\n{'loop':32}  batch  s an epoch   n  times quick  limit / this  "
+        f"epochs, s to {TARGET:.1%}"
+    )
+    for row in rows:
+        if row["seconds_to_target"]:
+            arrival = f"{row['epochs_to_target']:g}, {row['seconds_to_target']:.2f}"
+        else:
+            arrival = "-"
+        print(
+            f"{row['loop']:32}  {row['batch_size']:5}  {row['seconds']:10.3f}  {row['n']:2}  "
+            f"{row['times_quick']:11.2f}  {row['share_of_limit']:12.1%}  {arrival:>20}"
+        )
+
+
+def write_table(split, path):
+    """Write a split to a parquet file as the Hub has it, with a PNG per image."""
+    label = datasets.ClassLabel(names=split.class_names)
+    features = datasets.Features({"image": datasets.Image(), "label": label})
+    columns = {"image": [*split.images.numpy()], "label": split.labels.tolist()}
+    path.parent.mkdir(exist_ok=True)
+    datasets.Dataset.from_dict(columns, features).to_parquet(path)
+
+
+def open_table(folder):
+    return datasets.load_dataset(str(folder), split="train", cache_dir=str(folder.parent / "cache"))
+
+
+def ordinary_process(folder, device):
+    """The whole of a tutorial's script, but for the evaluation."""
+    dataset = Pictures(open_table(Path(folder)))
+    for _ in itertools.islice(tutorial(dataset, None, device), SLOW_TURNS):
+        pass
+
+
+def run_process(*arguments, folder):
+    """The seconds that a Python takes for something, and what it prints; run in a folder."""
+    command = [sys.executable, *map(str, arguments)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    start = time.perf_counter()
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    seconds = time.perf_counter() - start
+    if done.returncode:
+        raise OSError(f"{shlex.join(command)} failed: {done.stderr}")
+    return seconds, done.stdout
+
+
+def measure_processes(images, folder, device):
+    """A list of dicts, one per process, of which all but two take turns."""
+    call = f"import benchmark; benchmark.ordinary_process({str(images)!r}, {str(device)!r})"
+    quick = [ROOT / "train.py", "--recipe", "quick", "--dataset", images, "--device", device]
+    warm = {
+        "python -c 'import torch'": ["-c", "import torch"],
+        "train.py --recipe quick": quick,
+        "analysis.py": [ROOT / "analysis.py", "--device", device],
+        "robustness.py": [ROOT / "robustness.py", "--device", device],
+    }
+    once = {
+        "train.py --recipe quick, first run": quick,
+        f"DataLoader, picture by picture, {SLOW_TURNS} epochs": ["-c", call],
+    }
+    seconds = {name: [run_process(*a, folder=folder)[0]] for name, a in once.items()}
+    for _ in range(PROCESS_TURNS):
+        for name, arguments in warm.items():
+            seconds.setdefault(name, []).append(run_process(*arguments, folder=folder)[0])
+    return [
+        {"process": name, "seconds": median(values), "n": len(values)}
+        for name, values in seconds.items()
+    ]
+
+
+def print_processes(rows):
+    print(f"\n{'whole process':42}  seconds  n")
+    for row in rows:
+        print(f"{row['process']:42}  {row['seconds']:7.2f}  {row['n']}")
+
+
+def peak_memory():
+    """The bytes of memory that this process has had at most."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except FileNotFoundError:  # not Linux
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # of Linux: also the parent's
+    return 1024 * int(re.search(r"VmHWM:\s*(\d+) kB", status)[1])
+
+
+def grow(count, device):
+    """Train an epoch of the accurate recipe on `count` images of noise, and evaluate on them.
+
+    Print [seconds of the epoch, seconds of the evaluation, MB taken beyond those of 1,000 images].
+    """
+    memory = []
+    for images in 1000, count:
+        pixels = torch.randint(256, (images, 28, 28), dtype=torch.uint8)
+        split = data.Split(pixels, torch.randint(10, (images,)), []).to(device)
+        start = time.perf_counter()
+        _, accuracy = next(this_project(split, split, RECIPES["accurate"]))
+        middle = time.perf_counter()
+        accuracy()
+        end = time.perf_counter()
+        memory.append(peak_memory())
+    print(json.dumps([middle - start, end - middle, (memory[1] - memory[0]) / 1e6]))
+
+
+def measure_growth(folder, device):
+    """A list of dicts, one per number of images, each measured in a process of its own."""
+    rows = []
+    for count in GROWTH:
+        call = f"import benchmark; benchmark.grow({count}, {str(device)!r})"
+        output = run_process("-c", call, folder=folder)[1]
+        names = "epoch_seconds", "evaluation_seconds", "megabytes"
+        rows.append({"images": count} | dict(zip(names, json.loads(output), strict=True)))
+    return rows
+
+
+def print_growth(rows):
+    print("\n images  s an epoch  s to evaluate  MB taken  MB of images")
+    for row in rows:
+        print(
+            f"{row['images']:7,}  {row['epoch_seconds']:10.2f}  {row['evaluation_seconds']:13.2f}  "
+            f"{row['megabytes']:8.0f}  {row['images'] * 784 / 1e6:12.0f}"
+        )
+
+
+def main():
+    args = cli.parser(__doc__, dataset=data.MNIST, checkpoints="none").parse_args()
+    if not importlib.util.find_spec("sklearn"):
+        raise cli.InputError("scikit-learn is missing, `make benchmark` installs it")
+    device = cli.choose_device(args.device)
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity_error()
+    training, test = (data.load(args.dataset, split) for split in ("train", "test"))
+    print(f"device      {cli.describe_device(device)}, PyTorch {torch.__version__}")
+    print(f"dataset     {args.dataset}: {len(training.images):,} + {len(test.images):,} images")
+    with scratch_folder() as folder:
+        for name, split in ("train", training), ("test", test):
+            write_table(split, folder / "images" / f"{name}.parquet")
+        table = open_table(folder / "images")
+        loops = measure_loops(table, training.to(device), test.to(device), device)
+        print_loops(loops)
+        processes = measure_processes(folder / "images", folder, device)
+        print_processes(processes)
+        growth = measure_growth(folder, device)
+        print_growth(growth)
+    if args.json:
+        print(json.dumps({"loops": loops, "processes": processes, "growth": growth}))
+
+
+if __name__ == "__main__":
+    cli.run(main)

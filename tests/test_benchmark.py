@@ -1,0 +1,110 @@
+"""The benchmark, and what it rests on: a loop that waits for nothing, in bounded memory."""
+
+import json
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import benchmark
+import data
+import train
+from model import MLP
+from recipes import RECIPES
+
+
+class Transfers(TorchDispatchMode):
+    """Counts the tensors that come to a device."""
+
+    def __init__(self, device):
+        super().__init__()
+        self.device, self.count = device, 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        tensors = [t for t in args if torch.is_tensor(t)]
+        if torch.is_tensor(result) and result.device.type == self.device and tensors:
+            self.count += all(t.device.type != self.device for t in tensors)
+        return result
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_within_an_epoch_nothing_is_read_back_and_nothing_moves(recipe):
+    # The device "meta" computes shapes alone: whoever asks it for a number gets an error.
+    steps, transfers = [], []
+    for count in 1024, 1024, 4096:  # the first time, constants move
+        images, labels = torch.zeros(count, 28, 28, dtype=torch.uint8), torch.zeros(count).long()
+        model, split = MLP().to("meta"), data.Split(images, labels, []).to("meta")
+        rates = []
+        optimizer = train.Adam(model.parameters(), RECIPES[recipe])
+        optimizer.step = lambda rate, step=optimizer.step, rates=rates: (
+            step(rate),
+            rates.append(rate),
+        )
+        with Transfers("meta") as mode, pytest.raises(RuntimeError, match="item"):
+            next(train.train(model, optimizer, split, RECIPES[recipe], seed=0))
+        steps.append(len(rates))
+        transfers.append(mode.count)
+    assert steps[1:] == [2, 8]  # the loss is asked for after the last step
+    assert 0 < transfers[1] == transfers[2]
+
+
+def test_memory_grows_with_the_images_alone():
+    for count in 60_000, 240_000:
+        call = f"import benchmark; benchmark.grow({count}, 'cpu')"
+        output = benchmark.run_process("-c", call, folder=".")[1]
+        _, _, megabytes = json.loads(output)
+        assert 784 * count / 1e6 <= megabytes <= 784 * count / 1e6 + 200
+
+
+def loop(history):
+    """A Loop that has seen these accuracies of epochs of one second, by the number of the epoch."""
+    return benchmark.Loop("", 1, iter(()), history=[(e, 1.0, a) for e, a in history])
+
+
+def test_the_way_to_the_target_is_counted_anew_in_each_run():
+    first, never, third = [(1, 0.9), (2, 0.98), (3, 0.99)], [(1, 0.9), (2, 0.97)], [(1, 0.98)]
+    assert [*loop([*first, *never, *third]).arrivals()] == [(2, 2.0), (1, 1.0)]
+    assert [*loop(never).arrivals()] == []
+
+
+def test_the_tables(run, tmp_path, dataset, monkeypatch):
+    monkeypatch.setattr(benchmark, "GROWTH", (600, 1200))
+    for name in "TURNS", "SLOW_TURNS", "PROCESS_TURNS":
+        monkeypatch.setattr(benchmark, name, 2)
+    code, out, err = run(benchmark.main, "--dataset", "digits", "--device", "cpu", "--json")
+    assert code == 0, err
+    *shown, summary = out.splitlines()
+    summary = json.loads(summary)
+    loops, processes, growth = (summary[key] for key in ("loops", "processes", "growth"))
+    quick, limit = loops[4], loops[6]
+    assert "quick" in quick["loop"] and "products" in limit["loop"]
+    assert [row["n"] for row in loops] == [2] * 7
+    for row in loops:
+        assert row["seconds"] > 0
+        assert row["times_quick"] == row["seconds"] / quick["seconds"]
+        assert row["share_of_limit"] == limit["seconds"] / row["seconds"]
+        assert any(row["loop"] in line and f"{row['seconds']:.3f}" in line for line in shown)
+    for row in processes:
+        assert any(row["process"] in line and f"{row['seconds']:.2f}" in line for line in shown)
+    assert [row["images"] for row in growth] == [600, 1200]
+    assert not list(tmp_path.glob("*.pt"))
+
+
+def test_the_pictures_of_the_tutorials_are_the_images(drawn, tmp_path):
+    split = data.Split(*drawn, list("0123456789"))
+    benchmark.write_table(split, tmp_path / "images" / "train.parquet")
+    table = benchmark.open_table(tmp_path / "images")
+    for dataset in benchmark.Pictures(table), benchmark.BatchedPictures(table):
+        (images, labels), *_ = torch.utils.data.DataLoader(dataset, batch_size=600)
+        assert torch.equal(images, data.to_float(split.images))
+        assert torch.equal(labels, split.labels)
+
+
+def test_without_scikit_learn_there_is_a_sentence(run, monkeypatch):
+    monkeypatch.setattr(benchmark.importlib.util, "find_spec", lambda name: None)
+    assert run(benchmark.main) == (
+        2,
+        "",
+        "benchmark.py: scikit-learn is missing, `make benchmark` installs it\n",
+    )
