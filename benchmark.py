@@ -9,15 +9,15 @@ import cli  # first: it spares the traceback where Ctrl-C falls into the other i
 import importlib.util
 import itertools
 import json
+import multiprocessing
 import os
 import re
 import resource
 import shlex
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
@@ -128,71 +128,95 @@ def matrix_products(count, device):
         yield epoch, lambda: 0.0
 
 
-@dataclass
-class Loop:
-    """A loop and what was measured of it."""
+LOOPS = {
+    "DataLoader, picture by picture": lambda table, training, test, device: tutorial(
+        Pictures(table), test, device
+    ),
+    "DataLoader, 64 pictures at once": lambda table, training, test, device: tutorial(
+        BatchedPictures(table), test, device
+    ),
+    "DataLoader, TensorDataset": lambda table, training, test, device: tutorial(
+        TensorDataset(data.to_float(training.images), training.labels), test, device
+    ),
+    "scikit-learn, MLPClassifier": lambda table, training, test, device: scikit_learn(
+        training, test
+    ),
+    "train.py, recipe quick": lambda table, training, test, device: this_project(
+        training, test, RECIPES["quick"]
+    ),
+    "train.py, recipe accurate": lambda table, training, test, device: this_project(
+        training, test, RECIPES["accurate"]
+    ),
+    "the matrix products alone": lambda table, training, test, device: matrix_products(
+        len(training.images), device
+    ),
+}
 
-    name: str
-    batch_size: int
-    epochs: Iterator
-    slow: bool = False
-    history: list = field(default_factory=list)  # of epochs: number in the run, seconds, accuracy
 
-    def take_turn(self):
+def is_tutorial(name):
+    return name.startswith("DataLoader")  # slow, with batches of 64
+
+
+def take_turns(connection, name, dataset, images, device):
+    """Run a loop in this process, for an epoch whenever the other end of the connection asks."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process ends this one
+    training, test = (data.load(dataset, split).to(device) for split in ("train", "test"))
+    epochs = LOOPS[name](open_table(images), training, test, device)
+    connection.send("ready")
+    while connection.recv():
         start = time.perf_counter()
-        epoch, accuracy = next(self.epochs)
+        epoch, accuracy = next(epochs)
         seconds = time.perf_counter() - start
-        self.history.append((epoch, seconds, accuracy()))
-
-    def arrivals(self):
-        """(epochs, seconds) to TARGET in each of the runs that came there."""
-        for epoch, seconds, accuracy in self.history:
-            if epoch == 1:
-                total, arrived = 0.0, False
-            total += seconds
-            if accuracy >= TARGET and not arrived:
-                arrived = True
-                yield epoch, total
+        connection.send((epoch, seconds, accuracy()))
 
 
-def measure_loops(table, training, test, device):
-    """A list of dicts, one per loop; the loops take turns, so that the machine's moods hit all."""
-    tensors = TensorDataset(data.to_float(training.images), training.labels)
-    count = len(training.images)
-    quick, accurate = (this_project(training, test, RECIPES[n]) for n in ("quick", "accurate"))
-    loops = [
-        Loop("DataLoader, picture by picture", 64, tutorial(Pictures(table), test, device), True),
-        Loop(
-            "DataLoader, 64 pictures at once",
-            64,
-            tutorial(BatchedPictures(table), test, device),
-            True,
-        ),
-        Loop("DataLoader, TensorDataset", 64, tutorial(tensors, test, device), True),
-        Loop("scikit-learn, MLPClassifier", BATCH_SIZE, scikit_learn(training, test)),
-        Loop("train.py, recipe quick", BATCH_SIZE, quick),
-        Loop("train.py, recipe accurate", BATCH_SIZE, accurate),
-        Loop("the matrix products alone", BATCH_SIZE, matrix_products(count, device)),
-    ]
+def arrivals(history):
+    """(epochs, seconds) to TARGET of each run that came there; see measure_loops for a history."""
+    for epoch, seconds, accuracy in history:
+        if epoch == 1:
+            total, arrived = 0.0, False
+        total += seconds
+        if accuracy >= TARGET and not arrived:
+            arrived = True
+            yield epoch, total
+
+
+def measure_loops(dataset, images, device):
+    """A list of dicts, one per loop.
+
+    The loops take turns, so that the moods of the machine befall all of them, and each has a
+    process of its own, because the threads of one library slow those of another.
+    """
+    context = multiprocessing.get_context("spawn")
+    connections, histories = {}, {name: [] for name in LOOPS}  # of (epoch, seconds, accuracy)
+    for name in LOOPS:
+        connections[name], end = context.Pipe()
+        arguments = end, name, dataset, images, device
+        context.Process(target=take_turns, args=arguments, daemon=True).start()
+        end.close()
+        connections[name].recv()  # that it is ready
     for turn in tqdm(range(TURNS), "epochs", disable=None, leave=False):
-        for loop in loops:
-            if turn % (TURNS // SLOW_TURNS) == 0 or not loop.slow:
-                loop.take_turn()
+        for name, connection in connections.items():
+            if turn % (TURNS // SLOW_TURNS) == 0 or not is_tutorial(name):
+                connection.send(True)
+                histories[name].append(connection.recv())
+    for connection in connections.values():
+        connection.send(False)
 
-    seconds = [median(s for _, s, _ in loop.history) for loop in loops]
+    seconds = {name: median(s for _, s, _ in history) for name, history in histories.items()}
     rows = []
-    for loop, median_seconds in zip(loops, seconds, strict=True):
-        arrivals = [*loop.arrivals()]
+    for name, history in histories.items():
+        arrived = [*arrivals(history)]
         rows.append(
             {
-                "loop": loop.name,
-                "batch_size": loop.batch_size,
-                "seconds": median_seconds,
-                "n": len(loop.history),
-                "times_quick": median_seconds / seconds[4],
-                "share_of_limit": seconds[6] / median_seconds,
-                "epochs_to_target": median(epochs for epochs, _ in arrivals) if arrivals else None,
-                "seconds_to_target": median(total for _, total in arrivals) if arrivals else None,
+                "loop": name,
+                "batch_size": 64 if is_tutorial(name) else BATCH_SIZE,
+                "seconds": seconds[name],
+                "n": len(history),
+                "times_quick": seconds[name] / seconds["train.py, recipe quick"],
+                "share_of_limit": seconds["the matrix products alone"] / seconds[name],
+                "epochs_to_target": median(epochs for epochs, _ in arrived) if arrived else None,
+                "seconds_to_target": median(total for _, total in arrived) if arrived else None,
             }
         )
     return rows
@@ -330,14 +354,18 @@ def main():
     device = cli.choose_device(args.device)
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity_error()
-    training, test = (data.load(args.dataset, split) for split in ("train", "test"))
+    splits = {name: data.load(args.dataset, name) for name in ("train", "test")}
     print(f"device      {cli.describe_device(device)}, PyTorch {torch.__version__}")
-    print(f"dataset     {args.dataset}: {len(training.images):,} + {len(test.images):,} images")
+    sizes = " + ".join(f"{len(split.images):,}" for split in splits.values())
+    print(f"dataset     {args.dataset}: {sizes} images", flush=True)
     with scratch_folder() as folder:
-        for name, split in ("train", training), ("test", test):
+        for name, split in splits.items():
             write_table(split, folder / "images" / f"{name}.parquet")
-        table = open_table(folder / "images")
-        loops = measure_loops(table, training.to(device), test.to(device), device)
+        open_table(folder / "images")  # which converts it once
+        try:
+            loops = measure_loops(args.dataset, folder / "images", device)
+        except EOFError:
+            raise OSError("a process with a loop has ended, see above") from None
         print_loops(loops)
         processes = measure_processes(folder / "images", folder, device)
         print_processes(processes)
