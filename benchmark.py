@@ -37,9 +37,9 @@ from recipes import RECIPES
 ROOT = Path(__file__).resolve().parent
 TARGET = 0.975  # test accuracy
 BATCH_SIZE = RECIPES["quick"].batch_size
-TURNS = 20  # epochs of each loop
-SLOW_TURNS = 5  # of the slow ones
-PROCESS_TURNS = 3
+ROUNDS = 5
+EPOCHS = 4  # of a fast loop in a round, as in a run of the recipe quick; a slow one has one
+PROCESS_ROUNDS = 3
 GROWTH = 60_000, 240_000, 960_000  # images
 
 
@@ -195,9 +195,9 @@ def measure_loops(dataset, images, device):
         context.Process(target=take_turns, args=arguments, daemon=True).start()
         end.close()
         connections[name].recv()  # that it is ready
-    for turn in tqdm(range(TURNS), "epochs", disable=None, leave=False):
+    for _ in tqdm(range(ROUNDS), "rounds", disable=None, leave=False):
         for name, connection in connections.items():
-            if turn % (TURNS // SLOW_TURNS) == 0 or not is_tutorial(name):
+            for _ in range(1 if is_tutorial(name) else EPOCHS):
                 connection.send(True)
                 histories[name].append(connection.recv())
     for connection in connections.values():
@@ -254,7 +254,7 @@ def open_table(folder):
 def ordinary_process(folder, device):
     """The whole of a tutorial's script, but for the evaluation."""
     dataset = Pictures(open_table(Path(folder)))
-    for _ in itertools.islice(tutorial(dataset, None, device), SLOW_TURNS):
+    for _ in itertools.islice(tutorial(dataset, None, device), ROUNDS):
         pass
 
 
@@ -282,10 +282,10 @@ def measure_processes(images, folder, device):
     }
     once = {
         "train.py --recipe quick, first run": quick,
-        f"DataLoader, picture by picture, {SLOW_TURNS} epochs": ["-c", call],
+        f"DataLoader, picture by picture, {ROUNDS} epochs": ["-c", call],
     }
     seconds = {name: [run_process(*a, folder=folder)[0]] for name, a in once.items()}
-    for _ in range(PROCESS_TURNS):
+    for _ in range(PROCESS_ROUNDS):
         for name, arguments in warm.items():
             seconds.setdefault(name, []).append(run_process(*arguments, folder=folder)[0])
     return [

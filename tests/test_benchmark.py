@@ -70,8 +70,8 @@ def test_the_tables(run, tmp_path, dataset, monkeypatch):
     names = [name for name in benchmark.LOOPS if "64" not in name and "Tensor" not in name]
     monkeypatch.setattr(benchmark, "LOOPS", {name: benchmark.LOOPS[name] for name in names})
     monkeypatch.setattr(benchmark, "GROWTH", (600, 1200))
-    for name, turns in ("TURNS", 2), ("SLOW_TURNS", 2), ("PROCESS_TURNS", 1):
-        monkeypatch.setattr(benchmark, name, turns)
+    for name, number in ("ROUNDS", 2), ("EPOCHS", 2), ("PROCESS_ROUNDS", 1):
+        monkeypatch.setattr(benchmark, name, number)
     code, out, err = run(benchmark.main, "--dataset", "digits", "--device", "cpu", "--json")
     assert code == 0, err
     *shown, summary = out.splitlines()
@@ -79,7 +79,7 @@ def test_the_tables(run, tmp_path, dataset, monkeypatch):
     loops, processes, growth = (summary[key] for key in ("loops", "processes", "growth"))
     assert [row["loop"] for row in loops] == names
     _, _, quick, _, limit = loops
-    assert [row["n"] for row in loops] == [2] * 5
+    assert [row["n"] for row in loops] == [2, 4, 4, 4, 4]
     for row in loops:
         assert row["seconds"] > 0
         assert row["times_quick"] == row["seconds"] / quick["seconds"]
