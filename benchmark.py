@@ -9,12 +9,10 @@ import cli  # first: it spares the traceback where Ctrl-C falls into the other i
 import importlib.util
 import itertools
 import json
-import multiprocessing
 import os
 import re
 import resource
 import shlex
-import signal
 import subprocess
 import sys
 import time
@@ -35,6 +33,7 @@ from model import MLP, evaluate
 from recipes import RECIPES
 
 ROOT = Path(__file__).resolve().parent
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
 TARGET = 0.975  # test accuracy
 BATCH_SIZE = RECIPES["quick"].batch_size
 ROUNDS = 5
@@ -157,17 +156,16 @@ def is_tutorial(name):
     return name.startswith("DataLoader")  # slow, with batches of 64
 
 
-def take_turns(connection, name, dataset, images, device):
-    """Run a loop in this process, for an epoch whenever the other end of the connection asks."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process ends this one
+def take_turns(name, dataset, images, device):
+    """Run a loop in this process: for each line of input an epoch, and a line about it."""
     training, test = (data.load(dataset, split).to(device) for split in ("train", "test"))
-    epochs = LOOPS[name](open_table(images), training, test, device)
-    connection.send("ready")
-    while connection.recv():
+    epochs = LOOPS[name](open_table(Path(images)), training, test, device)
+    print("ready", flush=True)
+    for _ in sys.stdin:
         start = time.perf_counter()
         epoch, accuracy = next(epochs)
         seconds = time.perf_counter() - start
-        connection.send((epoch, seconds, accuracy()))
+        print(json.dumps([epoch, seconds, accuracy()]), flush=True)
 
 
 def arrivals(history):
@@ -187,21 +185,30 @@ def measure_loops(dataset, images, device):
     The loops take turns, so that the moods of the machine befall all of them, and each has a
     process of its own, because the threads of one library slow those of another.
     """
-    context = multiprocessing.get_context("spawn")
-    connections, histories = {}, {name: [] for name in LOOPS}  # of (epoch, seconds, accuracy)
-    for name in LOOPS:
-        connections[name], end = context.Pipe()
-        arguments = end, name, dataset, images, device
-        context.Process(target=take_turns, args=arguments, daemon=True).start()
-        end.close()
-        connections[name].recv()  # that it is ready
-    for _ in tqdm(range(ROUNDS), "rounds", disable=None, leave=False):
-        for name, connection in connections.items():
-            for _ in range(1 if is_tutorial(name) else EPOCHS):
-                connection.send(True)
-                histories[name].append(connection.recv())
-    for connection in connections.values():
-        connection.send(False)
+    processes, histories = {}, {name: [] for name in LOOPS}  # of (epoch, seconds, accuracy)
+    try:
+        for name in LOOPS:
+            call = f"benchmark.take_turns{(name, dataset, str(images), str(device))!r}"
+            processes[name] = subprocess.Popen(
+                [sys.executable, "-c", f"import benchmark; {call}"],
+                env=ENVIRONMENT,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                start_new_session=True,  # Ctrl-C does not reach it
+            )
+            processes[name].stdout.readline()  # that it is ready
+        for _ in tqdm(range(ROUNDS), "rounds", disable=None, leave=False):
+            for name, process in processes.items():
+                for _ in range(1 if is_tutorial(name) else EPOCHS):
+                    print(file=process.stdin, flush=True)
+                    histories[name].append(json.loads(process.stdout.readline()))
+    except (BrokenPipeError, json.JSONDecodeError):
+        raise OSError("a process with a loop has ended, see above") from None
+    finally:
+        for process in processes.values():
+            process.kill()
+            process.communicate()
 
     seconds = {name: median(s for _, s, _ in history) for name, history in histories.items()}
     rows = []
@@ -261,9 +268,8 @@ def ordinary_process(folder, device):
 def run_process(*arguments, folder):
     """The seconds that a Python takes for something, and what it prints; run in a folder."""
     command = [sys.executable, *map(str, arguments)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     start = time.perf_counter()
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
     seconds = time.perf_counter() - start
     if done.returncode:
         raise OSError(f"{shlex.join(command)} failed: {done.stderr}")
@@ -362,10 +368,7 @@ def main():
         for name, split in splits.items():
             write_table(split, folder / "images" / f"{name}.parquet")
         open_table(folder / "images")  # which converts it once
-        try:
-            loops = measure_loops(args.dataset, folder / "images", device)
-        except EOFError:
-            raise OSError("a process with a loop has ended, see above") from None
+        loops = measure_loops(args.dataset, folder / "images", device)
         print_loops(loops)
         processes = measure_processes(folder / "images", folder, device)
         print_processes(processes)
