@@ -2,7 +2,8 @@
 #
 # Settings are given behind the target: make train DATASET=zalando-datasets/fashion_mnist EPOCHS=20
 # DATASET, DEVICE, RECIPE, EPOCHS and SEED are the flags of the same names; ARGS holds any other
-# flags; PIP_ARGS goes to pip, to choose another build of PyTorch than the default one.
+# flags; IMAGE names pictures, and one with a space takes quotes in quotes: IMAGE="'my 7.jpg' 8.png".
+# PIP_ARGS goes to pip, to choose another build of PyTorch than the default one.
 
 PYTHON     ?= python3
 CHECKPOINT ?= checkpoint.pt
@@ -13,8 +14,9 @@ device    = $(if $(DEVICE),--device "$(DEVICE)")
 schedule  = $(if $(RECIPE),--recipe "$(RECIPE)") $(if $(EPOCHS),--epochs "$(EPOCHS)") \
             $(if $(SEED),--seed "$(SEED)")
 run_train = $(PY) train.py --checkpoint "$(CHECKPOINT)" $(dataset) $(device) $(schedule)
+trained   = test -e "$(CHECKPOINT)" || { echo 'no "$(CHECKPOINT)": training first'; $(run_train); }
 
-.PHONY: broken help install train analysis robustness demo benchmark test clean remove
+.PHONY: broken help install train analysis predict draw robustness demo benchmark test clean remove
 
 help: ## this list
 	@echo "The first of these that needs it sets up the Python environment."
@@ -26,8 +28,16 @@ train: .venv/installed ## train on MNIST and write checkpoint.pt; a minute or tw
 	$(run_train) $(ARGS)
 
 analysis: .venv/installed ## show what checkpoint.pt gets wrong, and why; seconds
-	@test -e "$(CHECKPOINT)" || { echo 'no "$(CHECKPOINT)": training first'; $(run_train); }
+	@$(trained)
 	$(PY) analysis.py --checkpoint "$(CHECKPOINT)" $(dataset) $(device) $(ARGS)
+
+predict: .venv/installed ## read a picture of a digit, IMAGE=photo.jpg, with checkpoint.pt; seconds
+	@$(trained)
+	$(PY) predict.py --checkpoint "$(CHECKPOINT)" $(or $(IMAGE),$(error name a picture: make predict IMAGE=photo.jpg)) $(ARGS)
+
+draw: .venv/installed ## write draw.html, on which one draws and checkpoint.pt reads; seconds
+	@$(trained)
+	$(PY) draw.py --checkpoint "$(CHECKPOINT)" $(ARGS)
 
 robustness: .venv/installed ## read distorted test images with checkpoint.pt; seconds
 	$(PY) robustness.py --checkpoint "$(CHECKPOINT)" $(dataset) $(device) $(ARGS)
@@ -46,7 +56,7 @@ test: .venv/installed-dev ## run the tests, with DATASET=folder on the real MNIS
 clean: ## remove what the runs wrote: checkpoint, pictures, decoded data; an instant
 	rm -rf .cache demo .hypothesis .pytest_cache .ruff_cache __pycache__ tests/__pycache__
 	rm -rf .784-128-10-* misclassified_samples/.784-128-10-*
-	rm -f "$(CHECKPOINT)" robustness.png misclassified_samples/contact_sheet.png
+	rm -f "$(CHECKPOINT)" draw.html robustness.png misclassified_samples/contact_sheet.png
 	rm -f misclassified_samples/[0-9]*_true-*_predicted-*_probability-*_index-*[0-9].png
 
 remove: ## remove the Python environment; an instant

@@ -38,11 +38,12 @@ def ignore_signals():
         signal.signal(number, signal.SIG_IGN)
 
 
-def parser(description, dataset=None, checkpoints="one"):
+def parser(description, dataset=None, checkpoints="one", reads_dataset=True):
     """An ArgumentParser with the flags of every script; a bad flag raises InputError.
 
     `dataset` is the default of --dataset, None for the dataset that the checkpoint names;
-    `checkpoints` tells how many --checkpoint takes: "one", "several" (a list) or "none".
+    `checkpoints` tells how many --checkpoint takes: "one", "several" (a list) or "none". A script
+    that reads no dataset has neither --dataset nor, for want of work, --device.
     """
     parser = argparse.ArgumentParser(description=description)
 
@@ -50,12 +51,13 @@ def parser(description, dataset=None, checkpoints="one"):
         raise InputError(f"{message} (see {parser.prog} --help)")
 
     parser.error = error
-    parser.add_argument(
-        "--dataset",
-        default=dataset,
-        help="id on the Hugging Face Hub, local folder or file, or synthetic for drawn digits "
-        f"(default: {dataset or 'the one that the checkpoint names'})",
-    )
+    if reads_dataset:
+        parser.add_argument(
+            "--dataset",
+            default=dataset,
+            help="id on the Hugging Face Hub, local folder or file, or synthetic for drawn digits "
+            f"(default: {dataset or 'the one that the checkpoint names'})",
+        )
     several = checkpoints == "several"
     if checkpoints != "none":
         parser.add_argument(
@@ -65,12 +67,13 @@ def parser(description, dataset=None, checkpoints="one"):
             default=[Path("checkpoint.pt")] if several else Path("checkpoint.pt"),
             help=f"file{'s' if several else ''} with the trained network (default: checkpoint.pt)",
         )
-    parser.add_argument(
-        "--device",
-        default="auto",
-        help="auto (an accelerator if PyTorch has one, else the CPU), cpu, cuda, cuda:1, mps "
-        "(default: %(default)s)",
-    )
+    if reads_dataset:
+        parser.add_argument(
+            "--device",
+            default="auto",
+            help="auto (an accelerator if PyTorch has one, else the CPU), cpu, cuda, cuda:1, mps "
+            "(default: %(default)s)",
+        )
     parser.add_argument(
         "--json",
         action="store_true",
@@ -146,16 +149,27 @@ def describe_device(device):
     return f"{device} ({torch.get_num_threads()} threads)" if device.type == "cpu" else str(device)
 
 
+def complain(error):
+    """Say in one sentence on standard error what is wrong."""
+    # Messages of libraries may have many lines.
+    sentence = textwrap.shorten(str(error), 500, placeholder=" ...")
+    print(f"{Path(sys.argv[0]).name}: {sentence}", file=sys.stderr)
+
+
 def run(main):
-    """Call main(); exit 2 on bad input, 1 on a failed run, 130 on Ctrl-C, without a traceback."""
+    """Call main(), which may return an exit code; exit 2 on bad input, 1 on a failed run, 130 on
+    Ctrl-C, without a traceback.
+    """
     import torch
 
     if sys.stdout:  # None where the shell has closed it: `train.py >&-`
         sys.stdout.reconfigure(errors="backslashreplace")  # class names in any locale
     try:
-        main()
+        code = main()
         if sys.stdout:
             sys.stdout.flush()
+        if code:
+            sys.exit(code)
         return
     except InputError as error:
         code, sentence = 2, error
@@ -169,7 +183,5 @@ def run(main):
         code, sentence = 1, error
     except KeyboardInterrupt as error:
         code, sentence = 130, str(error) or "interrupted"
-    # Messages of libraries may have many lines.
-    sentence = textwrap.shorten(str(sentence), 500, placeholder=" ...")
-    print(f"{Path(sys.argv[0]).name}: {sentence}", file=sys.stderr)
+    complain(sentence)
     sys.exit(code)

@@ -1,5 +1,6 @@
 """Every test runs in an empty folder of its own, and none reaches the Hugging Face Hub."""
 
+import dataclasses
 import os
 import signal
 import sys
@@ -16,9 +17,14 @@ MNIST = MNIST and str(Path(MNIST).resolve())
 
 import datasets  # noqa: E402
 import pytest  # noqa: E402
+import torch  # noqa: E402
 
 import cli  # noqa: E402
+import data  # noqa: E402
+import recipes  # noqa: E402
 import synthetic  # noqa: E402
+import train  # noqa: E402
+from model import MLP, save_checkpoint, snapshot  # noqa: E402
 
 datasets.disable_progress_bars()  # of write_split, which are not the scripts' output
 
@@ -69,3 +75,22 @@ def dataset(tmp_path, drawn):
     write_split(tmp_path / "digits" / "train.parquet", list(images[:500]), labels[:500])
     write_split(tmp_path / "digits" / "test.parquet", list(images[500:]), labels[500:])
     return tmp_path / "digits"
+
+
+@pytest.fixture(scope="session")
+def network():
+    """An MLP that reads drawn digits."""
+    torch.manual_seed(0)
+    model, recipe = MLP(), dataclasses.replace(recipes.RECIPES["accurate"], epochs=20)
+    split = data.Split(*synthetic.draw(12_000, seed=0), [])
+    for _ in train.train(model, train.Adam(model.parameters(), recipe), split, recipe, seed=0):
+        pass
+    return model
+
+
+def save_network(model, class_names="0123456789", path=Path("checkpoint.pt")):
+    """Write a checkpoint with the weights of an MLP and invented circumstances."""
+    facts = {"dataset": "digits", "class_names": list(class_names), "recipe": {"recipe": "quick"}}
+    history = [{"epoch": 1, "errors": 5}]
+    facts |= {"seed": 0, "epoch": 1, "history": history, "test_accuracy": 0.95, "optimizer": {}}
+    save_checkpoint(path, snapshot(model, **facts))

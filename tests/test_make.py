@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from PIL import Image
+
+import synthetic
 
 README = (ROOT / "README.md").read_text()
 MAKEFILE = (ROOT / "Makefile").read_text()
 TARGETS = set(re.findall(r"^([a-z]+):.*## ", MAKEFILE, re.M))
-SCRIPTS = ["train.py", "analysis.py", "robustness.py", "benchmark.py"]
+SCRIPTS = ["train.py", "analysis.py", "predict.py", "draw.py", "robustness.py", "benchmark.py"]
 
 
 def make(folder, *arguments, **variables):
@@ -27,6 +30,7 @@ def make(folder, *arguments, **variables):
         "EPOCHS",
         "SEED",
         "CHECKPOINT",
+        "IMAGE",
         "ARGS",
     )
     environment = {k: v for k, v in os.environ.items() if not k.startswith(outside)}
@@ -44,7 +48,13 @@ def make(folder, *arguments, **variables):
 def project(tmp_path):
     """A copy of the project without an environment."""
     folder = tmp_path / "a project"
-    names = ["Makefile", "requirements.txt", "requirements-dev.txt", *ROOT.glob("*.py")]
+    names = [
+        "Makefile",
+        "requirements.txt",
+        "requirements-dev.txt",
+        "page.html",
+        *ROOT.glob("*.py"),
+    ]
     folder.mkdir()
     for name in names:
         shutil.copy2(ROOT / name, folder)
@@ -90,6 +100,17 @@ def test_train_analysis_demo_clean_and_remove(project):
     assert shown.returncode == 0 and "training first" not in shown.stdout
     assert shown.stdout.splitlines()[-1].startswith("{")
 
+    Image.fromarray(synthetic.draw(1, seed=0)[0][0].numpy()).save(project / "my digit.png")
+    shown = make(project, "predict", "IMAGE='my digit.png'", "ARGS=--save-input seen")
+    assert shown.returncode == 0 and shown.stdout.endswith("%  my digit.png\n"), shown.stdout
+    assert (project / "seen" / "01_my digit_28x28.png").exists()
+    shown = make(project, "predict")
+    assert shown.returncode == 2 and "name a picture: make predict IMAGE=photo.jpg" in shown.stdout
+    shutil.rmtree(project / "seen")
+    (project / "my digit.png").unlink()
+    shown = make(project, "draw")
+    assert shown.returncode == 0 and (project / "draw.html").exists(), shown.stdout
+
     shown = make(project, "robustness")
     assert shown.returncode == 0 and (project / "robustness.png").exists(), shown.stdout
 
@@ -112,7 +133,7 @@ def test_train_analysis_demo_clean_and_remove(project):
         str(path.relative_to(project)) for path in project.rglob("*") if ".venv" not in str(path)
     }
     assert left == {
-        *("Makefile", "requirements.txt", "requirements-dev.txt"),
+        *("Makefile", "requirements.txt", "requirements-dev.txt", "page.html"),
         *(path.name for path in ROOT.glob("*.py")),
         *("misclassified_samples", "misclassified_samples/mine.png"),
     }

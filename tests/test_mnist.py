@@ -1,8 +1,11 @@
 """On the real MNIST: make test DATASET=folder."""
 
+import functools
 import hashlib
+import io
 import re
 import statistics
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,12 +13,15 @@ import numpy as np
 import pytest
 import torch
 from conftest import MNIST
+from paper import on_paper
 from PIL import Image
 
 import analysis
+import cli
 import data
 import recipes
 import robustness
+import scan
 import train
 from model import MLP, evaluate, load_checkpoint
 
@@ -28,6 +34,7 @@ def cache(monkeypatch, tmp_path_factory):
     monkeypatch.setattr(data, "CACHE", tmp_path_factory.getbasetemp() / "cache")
 
 
+@functools.cache
 def trained(dataset, recipe, seed, **settings):
     """A network trained by a recipe, some of its settings replaced."""
     torch.manual_seed(seed)
@@ -98,3 +105,48 @@ def test_the_ten_pictures_are_misread_and_in_order(run):
         assert int(rank) == len(shown) + 1
         shown.append(confidence[index].item())
     assert len(shown) == 10 and shown == confidence.sort(descending=True).values[:10].tolist()
+
+
+def read_pictures(make, count):
+    """What the accurate recipe reads, int64 [count], in the files make(0), make(1) ...; or -1."""
+
+    def read(index):
+        try:
+            return scan.read(io.BytesIO(make(index)))
+        except cli.InputError:
+            return None
+
+    with ThreadPoolExecutor() as pool:
+        images = list(pool.map(read, range(count)))
+    seen = np.stack([np.zeros((28, 28), np.uint8) if image is None else image for image in images])
+    predictions = trained(MNIST, "accurate", seed=0)(data.to_float(torch.from_numpy(seen)))
+    refused = torch.tensor([image is None for image in images])
+    return predictions.argmax(1).where(~refused, -1)
+
+
+def test_predict_reads_an_image_of_mnist_as_the_network_does():
+    images = data.load(MNIST, "test").images
+
+    def make(index):
+        file = io.BytesIO()
+        Image.fromarray(images[index].numpy()).save(file, "png")
+        return file.getvalue()
+
+    direct = trained(MNIST, "accurate", seed=0)(data.to_float(images)).argmax(1)
+    same = (read_pictures(make, 10_000) == direct).sum().item()
+    print(f"as the network reads them: {same} of 10,000")
+    assert same >= 9950
+
+
+def test_on_paper_at_most_one_point_of_accuracy_is_lost():
+    test = data.load(MNIST, "test")
+    chosen = np.random.default_rng(0).permutation(10_000)[:2000]
+    images, labels = test.images[chosen], test.labels[chosen]
+
+    def make(index):
+        return on_paper(images[index].numpy(), np.random.default_rng((0, index)))
+
+    direct = trained(MNIST, "accurate", seed=0)(data.to_float(images)).argmax(1)
+    right = [(found == labels).sum().item() for found in (direct, read_pictures(make, 2000))]
+    print(f"read right, of 2,000: {right[0]}, and on paper {right[1]}")
+    assert right[1] >= right[0] - 20

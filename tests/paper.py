@@ -1,0 +1,58 @@
+"""Pictures as users take them: digits on paper of any size, badly lit, blurred and noisy."""
+
+import io
+
+import numpy as np
+from PIL import Image, ImageChops, ImageFilter
+
+NOISE = 512  # pixels: the side of the tile of noise that a larger picture repeats
+
+
+def on_paper(image, generator):
+    """A picture file, bytes, of a digit uint8 [28, 28], by a numpy Generator.
+
+    The longer side has 20 to 4,000 pixels (a small one is as likely as a large one: its logarithm
+    is uniform), the shorter 0.6 to 1 times as many, but 20. The digit is 0.3 to 0.9 times as high
+    or wide as that, but 16 pixels, anywhere in the picture. It is dark on light or light on dark,
+    in grey or pale colours, at 30 to 100 % contrast; the light falls by up to half from one side to
+    the other; the blur's standard deviation is up to 4 % of the digit (0.8 of MNIST's pixels) and
+    that of the noise up to 4 % of white. Half of the files are JPEG of quality 40.
+    """
+
+    uniform = generator.uniform
+    rows, columns = np.flatnonzero(image.any(1)), np.flatnonzero(image.any(0))
+    digit = np.pad(image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], 1)  # for soft edges
+    longer = 20 * 200 ** generator.random()
+    size = np.array([longer, max(20, longer * uniform(0.6, 1))]).round().astype(int)
+    size = generator.permutation(size).tolist()
+    side = max(16, min(size) * uniform(0.3, 0.9))
+    height, width = (max(1, round(side * n / max(digit.shape))) for n in digit.shape)
+    place = [int(generator.integers(n - m + 1)) for n, m in zip(size, (width, height), strict=True)]
+    cover = Image.new("L", size)
+    cover.paste(Image.fromarray(digit).resize((width, height), Image.Resampling.BICUBIC), place)
+    cover = cover.filter(ImageFilter.GaussianBlur(uniform(0, 0.04) * side))
+
+    brightness = [uniform(0, 0.35), uniform(0.65, 1)]
+    colours = np.array(generator.permutation(brightness))[:, None] + uniform(-0.1, 0.1, (2, 3))
+    ink, paper = (tuple((255 * c).clip(0, 255).astype(int).tolist()) for c in colours)
+    picture = Image.composite(Image.new("RGB", size, ink), Image.new("RGB", size, paper), cover)
+    corners = 255 - 255 * uniform(0, 0.5) * _plane(uniform(0, 2 * np.pi))
+    light = Image.fromarray(corners.astype(np.uint8)).resize(size, Image.Resampling.BILINEAR)
+    picture = ImageChops.multiply(picture, Image.merge("RGB", [light] * 3))
+
+    tile = [min(n, NOISE) for n in size[::-1]] + [3]
+    noise = 255 * uniform(0, 0.04) * generator.standard_normal(tile, np.float32)
+    repeats = [-(-n // m) for n, m in zip(size[::-1], tile, strict=False)] + [1]
+    noise = np.tile(noise.round().astype(np.int16), repeats)[: size[1], : size[0]]
+    picture = Image.fromarray((np.asarray(picture) + noise).clip(0, 255).astype(np.uint8))
+    file = io.BytesIO()
+    settings = {"format": "JPEG", "quality": 40} if generator.random() < 0.5 else {"format": "BMP"}
+    picture.save(file, **settings)
+    return file.getvalue()
+
+
+def _plane(angle):
+    """From 0 at one corner to 1 at the opposite one, by direction; float64 [64, 64]."""
+    x = np.linspace(-1, 1, 64)
+    plane = x * np.cos(angle) + x[:, None] * np.sin(angle)
+    return (plane / plane.max() + 1) / 2

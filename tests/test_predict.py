@@ -1,0 +1,312 @@
+"""From pictures of all kinds to the image that the network reads, and to its answer."""
+
+import json
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import save_network
+from paper import on_paper
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
+
+import data
+import predict
+import scan
+import synthetic
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """Images uint8 [200, 28, 28] as `fit` makes them, and labels."""
+    images, labels = synthetic.draw(200, seed=3)
+    return np.stack([scan.fit(image) for image in images.numpy() / 255]), labels.numpy()
+
+
+@pytest.fixture
+def written(digits):
+    """A digit on white paper, 280 x 280, and its image."""
+    image = digits[0][0]
+    return Image.fromarray(255 - image).resize((280, 280), Image.Resampling.NEAREST), image
+
+
+def read(picture, name="picture.png", **settings):
+    """What scan.read() makes of a PIL image that is written to a file."""
+    picture.save(name, **settings)
+    return scan.read(name)
+
+
+# fit
+
+
+def test_fit_scales_to_20_pixels_and_centres_the_mass():
+    expected = np.zeros((28, 28), np.uint8)
+    expected[5:25, 10:20] = 255  # of two places that are as good, the lower and the righter one
+    for size in (1, 2, 5, 20, 33):  # twice as high as wide, anywhere
+        ink = np.zeros((80, 70))
+        ink[7 : 7 + 2 * size, 31 : 31 + size] = 0.3
+        assert (scan.fit(ink) == expected).all()
+    # An L of 300 pixels. Its middle is (100 * 4.5 + 200 * 14.5) / 300 = 11.2 from the top and
+    # (200 * 4.5 + 100 * 14.5) / 300 = 7.8 from the left.
+    ink = np.zeros((20, 20))
+    ink[:, :10] = ink[10:] = 1
+    rows, columns = np.nonzero(scan.fit(ink))
+    assert (rows.min(), columns.min()) == (14 - 11, 14 - 8)
+
+
+def test_fit_keeps_proportions_and_stays_within_the_image():
+    ink = np.zeros((100, 300))
+    ink[0, :] = ink[:, 0] = 1
+    image = scan.fit(ink)
+    rows, columns = np.flatnonzero(image.any(1)), np.flatnonzero(image.any(0))
+    assert (len(rows), len(columns)) == (7, 20)
+    dot_and_line = np.zeros((20, 20))
+    dot_and_line[0, 0], dot_and_line[19, 19] = 1, 1e-3  # nearly all mass in a corner
+    assert np.argwhere(scan.fit(dot_and_line + 1e-9 * (dot_and_line == 0))).min() == 8
+
+
+def test_an_image_as_mnist_has_them_comes_out_as_it_went_in(digits):
+    for image in digits[0]:
+        assert (read(Image.fromarray(image)) == image).all()
+    for image in digits[0][:20]:
+        large = Image.fromarray(image).resize((280, 280), Image.Resampling.NEAREST)
+        assert (read(large) == image).all()
+
+
+# Pictures of all kinds
+
+
+@pytest.mark.parametrize(
+    "name, mode",
+    [
+        *(("a.png", mode) for mode in ("L", "LA", "P", "RGB", "RGBA", "I;16")),
+        *(("a.tif", mode) for mode in ("L", "RGB", "RGBA", "CMYK", "I;16", "I", "F")),
+        *(("a.bmp", mode) for mode in ("L", "P", "RGB")),
+        *(("a.gif", mode) for mode in ("L", "P")),
+    ],
+)
+def test_formats_and_modes_say_the_same(written, name, mode):
+    picture, image = written
+    if mode in ("I;16", "I"):
+        picture = Image.fromarray(np.asarray(picture).astype(np.uint16) * 257).convert(mode)
+    assert np.abs(read(picture.convert(mode), name) - image.astype(int)).max() <= 1
+
+
+def test_lossy_formats_and_black_and_white_say_nearly_the_same(written):
+    picture, image = written
+    for name, mode in (("a.jpg", "L"), ("a.jpg", "RGB"), ("a.jpg", "CMYK"), ("a.webp", "RGB")):
+        assert np.abs(read(picture.convert(mode), name) - image.astype(int)).mean() < 5
+    bilevel = picture.convert("1", dither=Image.Dither.NONE)
+    assert (read(bilevel, "a.png") == scan.fit((np.asarray(picture) < 128).astype(float))).all()
+
+
+def test_the_ink_may_have_any_colour_and_no_paper(written):
+    picture, image = written
+    cover = Image.fromarray(255 - np.asarray(picture))
+    for ink, paper in (
+        ("black", "white"),
+        ("white", "black"),
+        ("yellow", "white"),
+        ("#b42828", "#286d28"),  # as bright as each other
+        ("navy", "#aaccff"),
+    ):
+        coloured = Image.new("RGB", picture.size, paper)
+        coloured.paste(ink, (0, 0), cover)
+        assert np.abs(read(coloured) - image.astype(int)).max() <= 2
+        transparent = Image.new("RGBA", picture.size, ink)
+        transparent.putalpha(cover)
+        assert (read(transparent) == image).all()
+        coloured.putalpha(255)
+        coloured.paste((0, 0, 0, 0), (0, 0, 280, 20))  # the paper ends there
+        assert np.abs(read(coloured) - image.astype(int)).max() <= 2
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_picture_is_turned_as_its_exif_data_tell(written, orientation):
+    picture, image = written
+    back = [None, None, 0, 3, 1, 5, 2, 6, 4][orientation]  # Image.Transpose: what undoes it
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    turned = picture if back is None else picture.transpose(Image.Transpose(back))
+    assert (read(turned, exif=exif) == image).all()
+
+
+def test_the_first_picture_of_an_animation_counts(written):
+    picture, image = written
+    blank = Image.new("L", picture.size, 255)
+    for name in ("a.gif", "a.tif", "a.png"):
+        assert (read(picture, name, save_all=True, append_images=[blank]) == image).all()
+
+
+def count_right(network, images, labels):
+    logits = network(data.to_float(torch.from_numpy(np.stack(images))))
+    return (logits.argmax(1).numpy() == labels).sum()
+
+
+def test_uneven_light_dust_lines_and_the_edge_of_a_table_do_no_harm(digits, network):
+    generator = np.random.default_rng(1)
+    images, labels, seen = digits[0][:40], digits[1][:40], []
+    for image in images:
+        page = Image.new("RGB", (900, 1200), (235, 230, 220))
+        pen = ImageDraw.Draw(page)
+        for y in range(50, 1200, 80):
+            pen.line((0, y, 900, y), (180, 195, 220), 3)
+        pen.rectangle((0, 0, 40, 1200), (80, 60, 40))
+        for x, y in generator.integers(60, 880, (5, 2)).tolist():
+            pen.rectangle((x, y, x + 3, y + 3), (60, 60, 60))
+        cover = Image.fromarray(image).resize((300, 300), Image.Resampling.BICUBIC)
+        page.paste((30, 30, 90), (350, 450), cover)
+        light = 1 - 0.4 * np.linspace(0, 1, 900)[:, None] * np.linspace(0, 1, 1200)[:, None, None]
+        page = np.asarray(page.filter(ImageFilter.GaussianBlur(2))) * light
+        page += 5 * generator.standard_normal(page.shape)
+        page = Image.fromarray(page.clip(0, 255).astype(np.uint8))
+        seen.append(read(page, "a.jpg", quality=75))
+    right = count_right(network, images, labels)
+    assert right >= 36 and count_right(network, seen, labels) >= right - 2
+
+
+def test_digits_on_paper_of_all_kinds_are_read(digits, network):
+    seen = []
+    for index, image in enumerate(digits[0]):
+        Path("paper").write_bytes(on_paper(image, np.random.default_rng((0, index))))
+        seen.append(scan.read("paper"))
+    right = count_right(network, digits[0], digits[1])
+    assert right >= 180 and count_right(network, seen, digits[1]) >= right - 6
+
+
+def test_a_large_picture_is_read_without_a_warning(written, recwarn):
+    picture, image = written
+    paper = Image.new("1", (9800, 9800), 1)  # 96 million pixels; Pillow warns above 89
+    paper.paste(picture.resize((5600, 5600)), (4000, 100))
+    assert np.abs(read(paper) - image.astype(int)).mean() < 25 and not recwarn.list
+
+
+# What cannot be read
+
+
+def text(content, size, shape=(1200, 1600)):
+    page = Image.new("L", shape, "white")
+    ImageDraw.Draw(page).multiline_text((60, 60), content, "black", ImageFont.load_default(size))
+    return page
+
+
+def noise(level, shape=(300, 400)):
+    return Image.fromarray(
+        np.random.default_rng(0).normal(200, level, shape).clip(0, 255).astype(np.uint8)
+    )
+
+
+NOTHING = "nothing seems to be written on it"
+SEVERAL = "more than one digit seems to be written on it: cut out one"
+LINE = "The quick brown fox jumps over the lazy dog and over 12 more\n"
+
+
+@pytest.mark.parametrize(
+    "picture, reason",
+    [
+        (Image.new("L", (500, 400), "white"), NOTHING),
+        (Image.new("L", (1, 1)), NOTHING),
+        (Image.new("1", (30, 1), 1), NOTHING),
+        (Image.new("RGBA", (50, 50), (9, 9, 9, 0)), NOTHING),
+        (Image.new("CMYK", (50, 50), (9, 9, 9, 0)), NOTHING),
+        (Image.linear_gradient("L"), NOTHING),
+        (noise(2), NOTHING),
+        (noise(20), NOTHING),
+        (noise(20, (30, 40)), NOTHING),
+        (text(".", 20), NOTHING),
+        *((text(LINE * (900 // size), size), SEVERAL) for size in (12, 16, 24, 48, 90)),
+        *((text(line, 200, (600, 500)), SEVERAL) for line in ("42", "7 1", "11", "2026", "3\n5")),
+        (text("hello", 30, (300, 200)), SEVERAL),
+    ],
+)
+def test_pictures_without_one_digit_are_refused(picture, reason):
+    for name in ("a.tif", "a.jpg"):
+        if name == "a.jpg" and picture.mode == "RGBA":
+            continue
+        with pytest.raises(ValueError) as refused:
+            read(picture, name)
+        assert str(refused.value) == f"{name}: {reason}"
+
+
+def chunk(kind, content):
+    body = kind + content
+    return len(content).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big")
+
+
+def test_what_is_no_picture_gets_a_sentence_and_the_others_are_read(run, written, network):
+    save_network(network)
+    written[0].save("good.png")
+    content = Path("good.png").read_bytes()
+    Path("cut.png").write_bytes(content[: len(content) // 2])
+    side = (31623).to_bytes(4, "big")  # 10^9 pixels
+    header = chunk(b"IHDR", side + side + bytes([8, 0, 0, 0, 0]))
+    Path("bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")))
+    Path("text.png").write_text("no picture")
+    Path("empty.png").touch()
+    Image.new("L", (99, 99)).save("blank.png")
+    Image.fromarray(np.full((9, 9), np.nan, np.float32)).save("nan.tif")
+    bad = "cut.png bomb.png text.png empty.png blank.png nan.tif missing.png .".split()
+    code, out, err = run(predict.main, *bad, "good.png", "--json")
+    assert code == 2
+    for line, name in zip(err.splitlines(), bad, strict=True):
+        assert line.startswith(f"predict.py: {name}: ") and len(line) < 200
+    summary = json.loads(out.splitlines()[-1])
+    assert [one["path"] for one in summary["predictions"]] == ["good.png"]
+    assert [f"predict.py: {reason}" for reason in summary["failures"]] == err.splitlines()
+
+
+# The script
+
+
+def test_predict_prints_the_networks_answer_for_each_picture(run, digits, network):
+    save_network(network)
+    names = []
+    for index, image in enumerate(digits[0][:5]):
+        names.append(f"my digit {index}.png")
+        Image.fromarray(image).save(names[-1])
+    code, out, err = run(predict.main, *names, "--json", "--save-input", "seen/here")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[2].split() == "prediction probability runner-up probability picture".split()
+    summary = json.loads(lines[-1])
+    assert summary["failures"] == [] and summary["class_names"] == list("0123456789")
+    logits = network(data.to_float(torch.from_numpy(digits[0][:5])))
+    for index, (one, line) in enumerate(zip(summary["predictions"], lines[3:-1], strict=True)):
+        probabilities = logits[index].double().softmax(0)
+        np.testing.assert_allclose(one["probabilities"], probabilities.detach(), atol=1e-6)
+        order = probabilities.argsort(descending=True).tolist()
+        assert (one["prediction"], one["runner_up"]) == (str(order[0]), str(order[1]))
+        assert one["probability"] == one["probabilities"][order[0]]
+        assert one["runner_up_probability"] == one["probabilities"][order[1]]
+        assert line.split(maxsplit=4) == [
+            one["prediction"],
+            f"{one['probability']:.2%}",
+            one["runner_up"],
+            f"{one['runner_up_probability']:.2%}",
+            names[index],
+        ]
+        saved = Path("seen/here") / f"{index + 1:02}_my digit {index}_28x28.png"
+        with Image.open(saved) as picture:
+            assert (np.asarray(picture) == digits[0][index]).all()
+    assert len(list(Path("seen/here").iterdir())) == 5
+
+
+def test_other_classes_have_their_names(run, digits, network):
+    save_network(network, ["T-shirt/top", *(f"class {n}" for n in range(1, 9)), "Ankle boot"])
+    Image.fromarray(digits[0][list(digits[1]).index(0)]).save("a.png")
+    _, out, _ = run(predict.main, "a.png")
+    assert out.splitlines()[3].startswith("T-shirt/top  ")
+
+
+def test_without_a_checkpoint_a_picture_or_a_folder_to_write_to(run, network):
+    assert run(predict.main, "a.png") == (
+        2,
+        "",
+        "predict.py: checkpoint checkpoint.pt: there is none, train first (make train)\n",
+    )
+    code, _, err = run(predict.main)
+    assert code == 2 and "the following arguments are required: IMAGE" in err
+    save_network(network)
+    code, _, err = run(predict.main, "a.png", "--save-input", "checkpoint.pt/folder")
+    assert code == 2 and "cannot be written" in err
