@@ -5,7 +5,6 @@ import math
 import os
 import signal
 import sys
-import textwrap
 from pathlib import Path
 
 
@@ -151,9 +150,8 @@ def describe_device(device):
 
 def complain(error):
     """Say in one sentence on standard error what is wrong."""
-    # Messages of libraries may have many lines.
-    sentence = textwrap.shorten(str(error), 500, placeholder=" ...")
-    print(f"{Path(sys.argv[0]).name}: {sentence}", file=sys.stderr)
+    sentence = " ".join(str(error).split())  # Messages of libraries may have many lines.
+    print(f"{Path(sys.argv[0]).name}: {sentence[:500]}", file=sys.stderr)
 
 
 def run(main):

@@ -26,7 +26,7 @@ def fill_page(model, checkpoint):
     }
     # No "<", so that no class name can end the script element.
     content = json.dumps(network).replace("<", "\\u003c")
-    return PAGE.read_text().replace("NETWORK", content)
+    return PAGE.read_text("utf-8").replace("NETWORK", content)
 
 
 def parse_args():

@@ -80,7 +80,7 @@ def main():
             f"{found.runner_up:{width}}  {found.runner_up_probability:11.2%}  {path}"
         )
         if args.save_input:
-            name = f"{number:02}_{path.stem[:100]}_28x28.png"
+            name = f"{number:02}_{path.stem[:50]}_28x28.png"
             with replacing(args.save_input / name) as file:
                 Image.fromarray(image).save(file, "png")
     if args.json:

@@ -4,14 +4,16 @@
 applied to document recognition", 1998, section III.A. page.html has the same `fit` in JavaScript.
 """
 
+import logging
 import warnings
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from cli import InputError
 from data import FORMATS
 
+LARGEST = 36_000_000  # pixels: an A4 page at 600 dpi has 35 million
 SIDE = 512  # pixels: a larger picture is reduced first, which costs no stroke and takes the noise
 GRID = 128  # cells, along the longer side, in which pieces of ink are told apart
 CONTRAST = 0.05  # of black to white: what differs less from the paper is no ink
@@ -20,6 +22,8 @@ FAINT = 0.2  # of the ink's darkness: paper in a photo may differ that much
 PIECE = 0.03  # of the largest piece's ink: smaller ones are specks
 DIGIT = 0.2  # of the largest piece's ink: so large a piece that stands apart is another digit
 TIE = 1e-6  # is added before rounding, so that halves round alike in Python and JavaScript
+
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # else it reports damaged files as well
 
 
 def read(path):
@@ -32,15 +36,18 @@ def read(path):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of Pillow, about what can be read all the same
-            with Image.open(path, formats=FORMATS) as image:
-                lossless = image.format not in ("JPEG", "WEBP")
+            # As a file, because Pillow garbles turned TIFF files that it opens itself.
+            with open(path, "rb") as file, Image.open(file, formats=FORMATS) as image:
+                lossless = image.format in ("PNG", "BMP", "GIF", "TIFF")
                 grey = to_grey(image)
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file") from None
+    except UnidentifiedImageError:
+        raise InputError(f"{path}: not a picture ({', '.join(FORMATS)})") from None
     except MemoryError:
         raise
     except Exception as error:  # Pillow reports a damaged file in many ways.
-        reason = getattr(error, "strerror", None) or error
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise InputError(f"{path}: not a picture that can be read: {reason}") from error
     try:
         return fit(one_digit(*find_ink(grey, lossless)))
@@ -54,9 +61,10 @@ def to_grey(image):
     Of a colour picture it is the mixture of red, green and blue that varies most, so that red ink
     on green paper is seen as well.
     """
-    image.draft(
-        "RGB", (SIDE, SIDE)
-    )  # a JPEG file is decoded at a lower resolution, if that will do
+    if not image.info.get("progressive"):  # or else its JPEG file must be decoded as a whole
+        image.draft("RGB", (SIDE, SIDE))  # a lower resolution, if that will do
+    if image.width * image.height > LARGEST or max(image.size) >= 2**16:
+        raise ValueError(f"{image.width} x {image.height} pixels are too many, make it smaller")
     ImageOps.exif_transpose(image, in_place=True)
     factor = -(-max(image.size) // SIDE)
     if image.mode[0] in "IF":  # 16 or 32 bits a pixel
@@ -96,8 +104,10 @@ def find_ink(grey, lossless):
     else:
         ink = grey - paper_surface(grey)
         ink *= np.sign((ink**3).sum())  # what differs most from the paper is ink
-        # What differs from the paper the other way is noise.
-        noise = 1.4826 * np.median(-ink[ink <= 0]) if (ink <= 0).any() else 0
+        # What differs from the paper the other way is noise, or it is paper where the surface fits
+        # badly; but then there is less of what a pixel does not share with its neighbours.
+        other_way, mixed = -ink[ink <= 0], np.abs(np.diff(np.diff(grey, axis=0), axis=1)) / 2
+        noise = 1.4826 * min(np.median(x) if x.size else 0 for x in (other_way, mixed))
         darkest = np.asarray(Image.fromarray(ink.astype(np.float32)).reduce(2)).max()
         level = np.median(ink[ink >= darkest / 2])
         floor = max(3 * noise, FAINT * level)
@@ -143,9 +153,9 @@ def one_digit(ink, even):
     kept = np.bincount(pieces[ink > 0.5], minlength=count) > 0
     if not even:
         border = np.concatenate([pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1]])
-        inside = kept & ~np.isin(np.arange(count), border)
-        if mass[inside].sum() > PIECE * mass[kept].sum():
-            kept = inside
+        touching = np.bincount(border, minlength=count)  # pixels: a table does it at length
+        if mass[kept & (touching == 0)].sum() > PIECE * mass[kept].sum():
+            kept &= touching < max(ink.shape) / 4
         kept &= mass >= PIECE * mass[kept].max(initial=0)
         ink = ink * kept[pieces]
 

@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image, ImageChops, ImageFilter
 
 NOISE = 512  # pixels: the side of the tile of noise that a larger picture repeats
+EDGE = 3  # pixels of MNIST around a digit, into which it may be blurred
 
 
 def on_paper(image, generator):
@@ -15,22 +16,28 @@ def on_paper(image, generator):
     is uniform), the shorter 0.6 to 1 times as many, but 20. The digit is 0.3 to 0.9 times as high
     or wide as that, but 16 pixels, anywhere in the picture. It is dark on light or light on dark,
     in grey or pale colours, at 30 to 100 % contrast; the light falls by up to half from one side to
-    the other; the blur's standard deviation is up to 4 % of the digit (0.8 of MNIST's pixels) and
+    the other; the blur's standard deviation is up to 0.8 of MNIST's pixels, 4 % of the digit, and
     that of the noise up to 4 % of white. Half of the files are JPEG of quality 40.
     """
 
     uniform = generator.uniform
-    rows, columns = np.flatnonzero(image.any(1)), np.flatnonzero(image.any(0))
-    digit = np.pad(image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], 1)  # for soft edges
     longer = 20 * 200 ** generator.random()
     size = np.array([longer, max(20, longer * uniform(0.6, 1))]).round().astype(int)
     size = generator.permutation(size).tolist()
-    side = max(16, min(size) * uniform(0.3, 0.9))
-    height, width = (max(1, round(side * n / max(digit.shape))) for n in digit.shape)
-    place = [int(generator.integers(n - m + 1)) for n, m in zip(size, (width, height), strict=True)]
+    rows, columns = np.flatnonzero(image.any(1)), np.flatnonzero(image.any(0))
+    digit = image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    scale = max(16, min(size) * uniform(0.3, 0.9)) / max(digit.shape)
+    place = [
+        generator.integers(n - round(m * scale) + 1) - round(EDGE * scale)
+        for n, m in zip(size, digit.shape[::-1], strict=True)
+    ]
+    # Blurred at eight times its size, because a large picture would take longer.
+    digit = Image.fromarray(np.pad(digit, EDGE))
+    shape = [round(n * scale) for n in digit.size]
+    digit = digit.resize((8 * digit.width, 8 * digit.height), Image.Resampling.BICUBIC)
+    digit = digit.filter(ImageFilter.GaussianBlur(8 * uniform(0, 0.8)))
     cover = Image.new("L", size)
-    cover.paste(Image.fromarray(digit).resize((width, height), Image.Resampling.BICUBIC), place)
-    cover = cover.filter(ImageFilter.GaussianBlur(uniform(0, 0.04) * side))
+    cover.paste(digit.resize(shape, Image.Resampling.BICUBIC), [int(n) for n in place])
 
     brightness = [uniform(0, 0.35), uniform(0.65, 1)]
     colours = np.array(generator.permutation(brightness))[:, None] + uniform(-0.1, 0.1, (2, 3))

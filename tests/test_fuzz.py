@@ -1,12 +1,12 @@
-"""Bad input by the thousand: flags, checkpoints, caches, images and datasets, with hypothesis.
+"""Bad input by the thousand, with hypothesis: flags, checkpoints, caches, pictures and datasets.
 
 Whatever it is, a script says one sentence or works, in bounded time and memory, and runs nothing
 from a file. `make test` has 200 cases, the same every time. For 20,000 others:
 
     CASES=20000 .venv/bin/python -m pytest tests/test_fuzz.py --hypothesis-show-statistics
 
-which took 4 minutes on 2 cores: 2,000 lists of flags, 7,000 checkpoints, 3,000 caches, 7,000 images
-and 1,000 datasets.
+which took 4 minutes on 2 cores: 3,000 lists of flags, 6,000 checkpoints, 3,000 caches, 4,000 images
+of datasets, 3,000 pictures for predict.py and 1,000 datasets.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ import warnings
 import zipfile
 import zlib
 from functools import cache
-from itertools import islice
+from itertools import islice, product
 from pathlib import Path
 from unittest import mock
 
@@ -42,7 +42,10 @@ from PIL import EpsImagePlugin, Image
 import analysis
 import cli
 import data
+import draw as drawing
+import predict
 import robustness
+import synthetic
 import train
 from model import MLP, Checkpoint, load_checkpoint, save_checkpoint
 
@@ -103,7 +106,12 @@ def bounded():
 
 
 def call(script, *flags):
-    """The exit code of a script: 0, or 1 or 2 and one sentence."""
+    """The exit code of a script: 0, or 1 or 2 and one sentence (of predict one for each file)."""
+    return output(script, *flags)[0]
+
+
+def output(script, *flags):
+    """(exit code, standard output, standard error) of a script, as call() says."""
     name = f"{script.__name__}.py"
     out = io.TextIOWrapper(io.BytesIO(), "utf-8")
     err = io.TextIOWrapper(io.BytesIO(), "utf-8", "backslashreplace")
@@ -118,11 +126,11 @@ def call(script, *flags):
             cli.run(script.main)
         except SystemExit as end:
             code = end.code or 0
-    err.flush()
-    err = err.buffer.getvalue().decode()
+    out, err = (stream.flush() or stream.buffer.getvalue().decode() for stream in (out, err))
     assert code in (0, 1, 2)
-    assert "Traceback" not in err and (code == 0 or re.fullmatch(rf"{name}: \S.*\n", err)), err
-    return code
+    sentences = rf"({name}: \S.*\n){'+' if script is predict else ''}"
+    assert "Traceback" not in err and (code == 0 or re.fullmatch(sentences, err)), err
+    return code, out, err
 
 
 # What is good, before it is damaged.
@@ -130,8 +138,9 @@ def call(script, *flags):
 
 @pytest.fixture
 def good(tmp_path, drawn, monkeypatch):
-    """A dataset, its caches, a finished and an unfinished checkpoint; and a copy of it all."""
+    """A dataset, its caches, a picture, a finished and an unfinished checkpoint; and a copy."""
     images, labels = drawn[0].numpy(), drawn[1].tolist()
+    Image.fromarray(images[0]).save("digit.png")
     write_split(Path("digits/train.parquet"), list(images[:40]), labels[:40])
     write_split(Path("digits/test.parquet"), list(images[40:60]), labels[40:60])
     with monkeypatch.context() as patch:
@@ -245,21 +254,22 @@ NUMBERS = st.sampled_from(
 WORDS = st.text(st.characters(exclude_characters="/\0"), max_size=8).filter(lambda t: t != "..")
 PATHS = st.sampled_from(
     "digits digits/test.parquet digits/none checkpoint.pt checkpoint.pt/x unfinished.pt . new "
-    "new/er /dev/null /dev/full /proc/self/mem /proc/none/x nobody/nothing synthetic \udcff "
-    "\udcff/\udcfe %s {} $HOME ~".split()
+    "new/er digit.png /dev/null /dev/full /proc/self/mem /proc/none/x nobody/nothing synthetic "
+    "\udcff \udcff/\udcfe %s {} $HOME ~".split()
     + ["x" * 300, "é" * 200, "a\x1b[2Jb"]
 )
 VALUES_OF = {action.option_strings[-1]: NUMBERS for action in train.make_parser()._actions} | {
     "--device": st.sampled_from("auto cpu cpu cuda cuda:9 mps meta".split()),
     "--recipe": st.sampled_from("quick accurate robust best".split()),
-    **dict.fromkeys(["--dataset", "--checkpoint", "--output"], PATHS | WORDS),
+    **dict.fromkeys(["--dataset", "--checkpoint", "--output", "--save-input"], PATHS | WORDS),
 }
+FEW = {predict: ["--checkpoint", "--save-input"], drawing: ["--checkpoint", "--output"]}
 SWITCHES = "--json --resume --help -h --".split()
 
 
-def flag(draw):
+def flag(draw, names):
     """A flag, mostly with a value of its kind, sometimes with any or none."""
-    name = draw(st.sampled_from(list(VALUES_OF)))
+    name = draw(st.sampled_from(names))
     value = draw(VALUES_OF[name])
     if draw(st.integers(0, 9)) == 0:
         value = draw(NUMBERS | PATHS | WORDS)
@@ -268,14 +278,17 @@ def flag(draw):
     return draw(st.sampled_from(forms) | st.sampled_from(SWITCHES).map(lambda name: [name]))
 
 
-@fuzz(0.1)
+@fuzz(0.15)
 def test_flags(good, choices):
     draw = choices.draw
     restore(good)
-    script = draw(st.sampled_from([train, train, analysis, robustness]))
-    flags = sum((flag(draw) for _ in range(draw(st.integers(0, 4)))), [])
-    last = ["--epochs", 1] if script is train else []
-    code = call(script, "--dataset=digits", *flags, *last)
+    script = draw(st.sampled_from([train, train, analysis, robustness, predict, drawing]))
+    names = FEW.get(script, list(VALUES_OF))
+    flags = sum((flag(draw, names) for _ in range(draw(st.integers(0, 4)))), [])
+    first = [] if script in FEW else ["--dataset=digits"]
+    pictures = st.lists(st.just("digit.png") | PATHS, min_size=1, max_size=3)
+    last = {train: ["--epochs", 1], predict: draw(pictures)}.get(script, [])
+    code = call(script, *first, *flags, *last)
     if code:
         assert files(Path()).items() >= files(good).items()
 
@@ -377,11 +390,13 @@ def use(path):
     before = path.read_bytes()
     call(analysis, "--checkpoint", path, "--dataset", "digits")
     call(analysis, "--checkpoint", path, "--json")
+    assert call(predict, "--checkpoint", path, "--json", "digit.png") == 0
+    assert call(drawing, "--checkpoint", path, "--json") == 0
     if call(train, "--checkpoint", path, "--resume", "--json"):
         assert path.read_bytes() == before
 
 
-@fuzz(0.35)
+@fuzz(0.3)
 def test_checkpoints(good, choices):
     draw = choices.draw
     restore(good)
@@ -561,7 +576,7 @@ def image(draw):
     return damaged(draw, draw(st.sampled_from(ENCODED)))
 
 
-@fuzz(0.35)
+@fuzz(0.2)
 def test_images(choices, monkeypatch):
     monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_: pytest.fail("a program is run"))
     draw = choices.draw
@@ -572,6 +587,66 @@ def test_images(choices, monkeypatch):
         except Exception:  # data._decode() makes a sentence of any.
             return
     assert pixels.dtype == np.uint8 and pixels.shape == (28, 28)
+
+
+# Pictures.
+
+
+def digits():
+    """Files of a digit in many formats and modes: on its side, too, animated, without paper."""
+    grey = Image.fromarray(synthetic.draw(1, seed=2)[0][0].numpy()).resize((90, 112))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    modes = "1 L P LA RGB RGBA CMYK YCbCr I;16 I F".split()
+    pictures = [(grey.convert(mode), {}) for mode in modes] + [
+        (grey, {"exif": exif}),
+        (grey, {"save_all": True, "append_images": [grey.rotate(90)]}),
+        (grey.convert("P"), {"transparency": 0}),
+    ]
+    for kind, (picture, options) in product(data.FORMATS, pictures):
+        with contextlib.suppress(OSError, ValueError, KeyError):  # not in this format
+            yield save(picture, kind, **options)
+
+
+DIGITS = list(digits())
+NUMBERS_OF = {"F": [0, 1, -1, 1e-40, 3e38, np.nan, np.inf], "I": [0, 1, -1, 2**31 - 1, -(2**31)]}
+
+
+def noise(draw):
+    """A file of random pixels, mostly few, in few colours."""
+    mode = draw(st.sampled_from("L RGB LA RGBA CMYK I F".split()))
+    sides = st.integers(1, 40) | st.sampled_from([1, 2, 3, 513, 3000])
+    shape = draw(sides), draw(sides), len(Image.new(mode, (1, 1)).getbands())
+    colours = draw(st.lists(st.sampled_from(NUMBERS_OF.get(mode, range(256))), min_size=1))
+    rng = np.random.default_rng(draw(st.integers(0, 99)))
+    pixels = rng.choice(np.array(colours, {"F": "f4", "I": "i4"}.get(mode, "u1")), shape)
+    pixels[rng.random(shape[:2]) < draw(st.sampled_from([0, 0.5, 0.95]))] = colours[0]
+    return save(Image.fromarray(pixels.squeeze(2) if shape[2] == 1 else pixels, mode), "TIFF")
+
+
+def test_whole_pictures(good):
+    for index, content in enumerate(DIGITS):
+        Path(f"{index}.picture").write_bytes(content)
+    assert call(predict, *Path().glob("*.picture")) == 0
+
+
+@fuzz(0.15)
+def test_pictures(good, choices):
+    draw = choices.draw
+    make = draw(st.sampled_from([noise, image, damaged, damaged]))
+    digit = [draw(st.sampled_from(DIGITS))] if make is damaged else []
+    Path("x").write_bytes(make(draw, *digit))
+    code, out, err = output(predict, "x", "digit.png", "--json")
+    assert code in (0, 2), err
+    read = [prediction["path"] for prediction in json.loads(out.splitlines()[-1])["predictions"]]
+    assert read == (["digit.png"] if code else ["x", "digit.png"])
+    assert re.fullmatch(r"predict.py: x: \S.*[^:]\n" if code else "", err), err
+
+
+@pytest.mark.parametrize("size", [(13_000, 13_000), (1, 16_000_000)])
+def test_a_small_picture_that_is_large_when_unpacked(good, size):
+    Image.new("1", size).save("large.png")
+    call(predict, "large.png")
 
 
 # Datasets.

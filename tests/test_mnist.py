@@ -112,9 +112,12 @@ def read_pictures(make, count):
 
     def read(index):
         try:
-            return scan.read(io.BytesIO(make(index)))
+            Path(f"{index}").write_bytes(make(index))
+            return scan.read(f"{index}")
         except cli.InputError:
             return None
+        finally:
+            Path(f"{index}").unlink()
 
     with ThreadPoolExecutor() as pool:
         images = list(pool.map(read, range(count)))

@@ -130,6 +130,7 @@ def test_a_picture_is_turned_as_its_exif_data_tell(written, orientation):
     exif[0x0112] = orientation
     turned = picture if back is None else picture.transpose(Image.Transpose(back))
     assert (read(turned, exif=exif) == image).all()
+    assert (read(turned, "a.tif", exif=exif) == image).all()
 
 
 def test_the_first_picture_of_an_animation_counts(written):
@@ -168,18 +169,23 @@ def test_uneven_light_dust_lines_and_the_edge_of_a_table_do_no_harm(digits, netw
 
 def test_digits_on_paper_of_all_kinds_are_read(digits, network):
     seen = []
-    for index, image in enumerate(digits[0]):
+    images, labels = digits[0][:100], digits[1][:100]
+    for index, image in enumerate(images):
         Path("paper").write_bytes(on_paper(image, np.random.default_rng((0, index))))
         seen.append(scan.read("paper"))
-    right = count_right(network, digits[0], digits[1])
-    assert right >= 180 and count_right(network, seen, digits[1]) >= right - 6
+    right = count_right(network, images, labels)
+    assert right >= 90 and count_right(network, seen, labels) >= right - 3
 
 
 def test_a_large_picture_is_read_without_a_warning(written, recwarn):
     picture, image = written
-    paper = Image.new("1", (9800, 9800), 1)  # 96 million pixels; Pillow warns above 89
+    paper = Image.new("L", (9800, 9800), 255)  # 96 million pixels; Pillow warns above 89
     paper.paste(picture.resize((5600, 5600)), (4000, 100))
-    assert np.abs(read(paper) - image.astype(int)).mean() < 25 and not recwarn.list
+    assert np.abs(read(paper, "a.jpg") - image.astype(int)).mean() < 5 and not recwarn.list
+    with pytest.raises(ValueError, match="9800 x 9800 pixels are too many, make it smaller"):
+        read(paper)
+    paper.resize((5900, 5900)).save("large.png")
+    assert np.abs(scan.read("large.png") - image.astype(int)).mean() < 5
 
 
 # What cannot be read
