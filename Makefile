@@ -49,7 +49,7 @@ demo: .venv/installed ## train and analysis on drawn digits, into demo/; seconds
 benchmark: .venv/installed-dev ## time training beside other ways to train; five minutes
 	$(PY) benchmark.py $(dataset) $(device) $(ARGS)
 
-test: .venv/installed-dev ## run the tests, with DATASET=folder on the real MNIST too; 2-5 minutes
+test: .venv/installed-dev ## run the tests, with DATASET=folder on the real MNIST too; 5-8 minutes
 	$(PY) -m ruff check .
 	$(PY) -m pytest -q tests
 

@@ -103,7 +103,7 @@ def find_ink(grey, lossless):
         level = ink.max()
     else:
         ink = grey - paper_surface(grey)
-        ink *= np.sign((ink**3).sum())  # what differs most from the paper is ink
+        ink *= np.sign((ink * ink * ink).sum())  # what differs most from the paper is ink
         # What differs from the paper the other way is noise, or it is paper where the surface fits
         # badly; but then there is less of what a pixel does not share with its neighbours.
         other_way, mixed = -ink[ink <= 0], np.abs(np.diff(np.diff(grey, axis=0), axis=1)) / 2
@@ -182,20 +182,19 @@ def find_pieces(mask):
     """
     cell = -(-max(mask.shape) // GRID)
     height, width = mask.shape
-    cells = np.pad(mask, ((cell, cell + -height % cell), (cell, cell + -width % cell)))
+    cells = np.pad(mask, ((0, -height % cell), (0, -width % cell)))
     cells = cells.reshape(cells.shape[0] // cell, cell, -1, cell).any((1, 3))
     piece, count = np.zeros(cells.shape, int), 1
-    for start in zip(*np.nonzero(cells), strict=True):
-        if not cells[start]:  # it was reached from another one
-            continue
-        reached = [start]
-        while reached:
-            row, column = reached.pop()
-            if cells[row, column]:
-                cells[row, column], piece[row, column] = False, count
-                reached += [(row + i, column + j) for i in (-1, 0, 1) for j in (-1, 0, 1)]
+    left = set(map(tuple, np.argwhere(cells).tolist()))
+    while left:
+        reached = [left.pop()]
+        for row, column in reached:  # it grows meanwhile
+            piece[row, column] = count
+            near = {(row + i, column + j) for i in (-1, 0, 1) for j in (-1, 0, 1)} & left
+            left -= near
+            reached += near
         count += 1
-    return piece[1:, 1:].repeat(cell, 0).repeat(cell, 1)[:height, :width], count
+    return piece.repeat(cell, 0).repeat(cell, 1)[:height, :width], count
 
 
 def fit(ink):

@@ -1,16 +1,39 @@
 """Pictures as users take them: digits on paper of any size, badly lit, blurred and noisy."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageChops, ImageFilter
+
+import cli
+import scan
 
 NOISE = 512  # pixels: the side of the tile of noise that a larger picture repeats
 EDGE = 3  # pixels of MNIST around a digit, into which it may be blurred
 
 
-def on_paper(image, generator):
-    """A picture file, bytes, of a digit uint8 [28, 28], by a numpy Generator.
+def read_picture(make, image, index):
+    """What scan.py sees in the file make(image, index), uint8 [28, 28] or None."""
+    path = Path(f"{index}.picture")
+    path.write_bytes(make(image, index))
+    try:
+        return scan.read(path)
+    except cli.InputError:
+        return None
+    finally:
+        path.unlink()
+
+
+def plain(image, index):
+    """The PNG file, bytes, of an image uint8 [28, 28]."""
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "png")
+    return file.getvalue()
+
+
+def on_paper(image, index):
+    """A picture file, bytes, of a digit uint8 [28, 28]; what is random depends on the index.
 
     The longer side has 20 to 4,000 pixels (a small one is as likely as a large one: its logarithm
     is uniform), the shorter 0.6 to 1 times as many, but 20. The digit is 0.3 to 0.9 times as high
@@ -20,6 +43,7 @@ def on_paper(image, generator):
     that of the noise up to 4 % of white. Half of the files are JPEG of quality 40.
     """
 
+    generator = np.random.default_rng((0, index))
     uniform = generator.uniform
     longer = 20 * 200 ** generator.random()
     size = np.array([longer, max(20, longer * uniform(0.6, 1))]).round().astype(int)

@@ -5,8 +5,8 @@ from a file. `make test` has 200 cases, the same every time. For 20,000 others:
 
     CASES=20000 .venv/bin/python -m pytest tests/test_fuzz.py --hypothesis-show-statistics
 
-which took 4 minutes on 2 cores: 3,000 lists of flags, 6,000 checkpoints, 3,000 caches, 4,000 images
-of datasets, 3,000 pictures for predict.py and 1,000 datasets.
+which are, in some ten minutes on 2 cores, 3,000 lists of flags, 6,000 checkpoints, 3,000 caches,
+4,000 images of datasets, 3,000 pictures for predict.py and 1,000 datasets.
 """
 
 import contextlib

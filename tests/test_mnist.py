@@ -2,26 +2,24 @@
 
 import functools
 import hashlib
-import io
 import re
 import statistics
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import MNIST
-from paper import on_paper
+from paper import on_paper, plain, read_picture
 from PIL import Image
 
 import analysis
-import cli
 import data
 import recipes
 import robustness
-import scan
 import train
 from model import MLP, evaluate, load_checkpoint
 
@@ -32,6 +30,7 @@ pytestmark = pytest.mark.skipif(not MNIST, reason="no folder with MNIST: make te
 def cache(monkeypatch, tmp_path_factory):
     """One cache for all tests, so that the images are decoded once."""
     monkeypatch.setattr(data, "CACHE", tmp_path_factory.getbasetemp() / "cache")
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")  # of the processes that read_pictures() starts
 
 
 @functools.cache
@@ -107,36 +106,25 @@ def test_the_ten_pictures_are_misread_and_in_order(run):
     assert len(shown) == 10 and shown == confidence.sort(descending=True).values[:10].tolist()
 
 
-def read_pictures(make, count):
-    """What the accurate recipe reads, int64 [count], in the files make(0), make(1) ...; or -1."""
+def read_pictures(make, images):
+    """What the accurate recipe reads, int64 [N], in the files that make(image, index) gives; or -1.
 
-    def read(index):
-        try:
-            Path(f"{index}").write_bytes(make(index))
-            return scan.read(f"{index}")
-        except cli.InputError:
-            return None
-        finally:
-            Path(f"{index}").unlink()
-
-    with ThreadPoolExecutor() as pool:
-        images = list(pool.map(read, range(count)))
-    seen = np.stack([np.zeros((28, 28), np.uint8) if image is None else image for image in images])
+    In processes of their own, because there are thousands of pictures.
+    """
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        count = len(images)
+        read = pool.map(read_picture, [make] * count, images.numpy(), range(count), chunksize=50)
+        seen = list(read)
+    refused = torch.tensor([image is None for image in seen])
+    seen = np.stack([np.zeros((28, 28), np.uint8) if image is None else image for image in seen])
     predictions = trained(MNIST, "accurate", seed=0)(data.to_float(torch.from_numpy(seen)))
-    refused = torch.tensor([image is None for image in images])
     return predictions.argmax(1).where(~refused, -1)
 
 
 def test_predict_reads_an_image_of_mnist_as_the_network_does():
     images = data.load(MNIST, "test").images
-
-    def make(index):
-        file = io.BytesIO()
-        Image.fromarray(images[index].numpy()).save(file, "png")
-        return file.getvalue()
-
     direct = trained(MNIST, "accurate", seed=0)(data.to_float(images)).argmax(1)
-    same = (read_pictures(make, 10_000) == direct).sum().item()
+    same = (read_pictures(plain, images) == direct).sum().item()
     print(f"as the network reads them: {same} of 10,000")
     assert same >= 9950
 
@@ -145,11 +133,8 @@ def test_on_paper_at_most_one_point_of_accuracy_is_lost():
     test = data.load(MNIST, "test")
     chosen = np.random.default_rng(0).permutation(10_000)[:2000]
     images, labels = test.images[chosen], test.labels[chosen]
-
-    def make(index):
-        return on_paper(images[index].numpy(), np.random.default_rng((0, index)))
-
     direct = trained(MNIST, "accurate", seed=0)(data.to_float(images)).argmax(1)
-    right = [(found == labels).sum().item() for found in (direct, read_pictures(make, 2000))]
+    found = read_pictures(on_paper, images)
+    right = [(predictions == labels).sum().item() for predictions in (direct, found)]
     print(f"read right, of 2,000: {right[0]}, and on paper {right[1]}")
     assert right[1] >= right[0] - 20

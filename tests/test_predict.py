@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import save_network
-from paper import on_paper
+from paper import on_paper, read_picture
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 import data
@@ -168,11 +168,8 @@ def test_uneven_light_dust_lines_and_the_edge_of_a_table_do_no_harm(digits, netw
 
 
 def test_digits_on_paper_of_all_kinds_are_read(digits, network):
-    seen = []
     images, labels = digits[0][:100], digits[1][:100]
-    for index, image in enumerate(images):
-        Path("paper").write_bytes(on_paper(image, np.random.default_rng((0, index))))
-        seen.append(scan.read("paper"))
+    seen = [read_picture(on_paper, image, index) for index, image in enumerate(images)]
     right = count_right(network, images, labels)
     assert right >= 90 and count_right(network, seen, labels) >= right - 3
 
