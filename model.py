@@ -142,6 +142,8 @@ def load_checkpoint(path):
             raise TypeError("a recipe without a name")
         if not {type(value) for value in checkpoint.recipe.values()} <= {str, int, float}:
             raise TypeError("settings other than plain values")
+        if {type(entry) for entry in checkpoint.history} != {dict}:
+            raise TypeError("a history of anything but epochs")
         epochs = [entry["epoch"] for entry in checkpoint.history]
         if checkpoint.epoch != len(epochs) or epochs != [*range(1, len(epochs) + 1)]:
             raise ValueError("a history of other epochs")
