@@ -64,7 +64,10 @@ def main():
 
     print(f"checkpoint  {args.checkpoint}: {checkpoint.summary}\n")
     width = max(len("prediction"), *(len(name) for name in checkpoint.class_names))
-    print(f"{'prediction':{width}}  probability  {'runner-up':{width}}  probability  picture")
+    print(
+        f"{'prediction':{width}}  probability  {'runner-up':{width}}  probability  picture",
+        flush=True,
+    )
     predictions, failures = [], []
     for number, path in enumerate(args.image, start=1):
         try:
@@ -77,7 +80,8 @@ def main():
         predictions.append(found._asdict())
         print(
             f"{found.prediction:{width}}  {found.probability:11.2%}  "
-            f"{found.runner_up:{width}}  {found.runner_up_probability:11.2%}  {path}"
+            f"{found.runner_up:{width}}  {found.runner_up_probability:11.2%}  {path}",
+            flush=True,  # in turn with the sentences about the others
         )
         if args.save_input:
             name = f"{number:02}_{path.stem[:50]}_28x28.png"

@@ -29,9 +29,9 @@ logging.getLogger("PIL").addHandler(logging.NullHandler())  # else it reports da
 def read(path):
     """The image uint8 [28, 28] of the digit in a picture file; InputError says why there is none.
 
-    PNG, JPEG, BMP, GIF, TIFF or WebP, of any size, colour and transparency, turned as its EXIF data
-    tell; of an animation the first picture. Ink may be darker or lighter than the paper, and the
-    light uneven.
+    PNG, JPEG, BMP, GIF, TIFF or WebP, of any colour and transparency and up to LARGEST pixels,
+    turned as its EXIF data tell; of an animation the first picture. Ink may be darker or lighter
+    than the paper, and the light uneven.
     """
     try:
         with warnings.catch_warnings():

@@ -42,7 +42,6 @@ def on_paper(image, index):
     the other; the blur's standard deviation is up to 0.8 of MNIST's pixels, 4 % of the digit, and
     that of the noise up to 4 % of white. Half of the files are JPEG of quality 40.
     """
-
     generator = np.random.default_rng((0, index))
     uniform = generator.uniform
     longer = 20 * 200 ** generator.random()
