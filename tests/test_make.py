@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import synthetic
 README = (ROOT / "README.md").read_text()
 MAKEFILE = (ROOT / "Makefile").read_text()
 TARGETS = set(re.findall(r"^([a-z]+):.*## ", MAKEFILE, re.M))
+PYTHON = shlex.quote(sys.executable)  # for shell scripts: its path may have a space
 SCRIPTS = ["train.py", "analysis.py", "predict.py", "draw.py", "robustness.py", "benchmark.py"]
 
 
@@ -155,7 +157,7 @@ def play_python(folder, script):
 def test_an_old_python_gets_a_sentence(project, tmp_path):
     code = "sys.version_info, sys.version = (3, 9), '3.9.1 (main)'"
     python = play_python(
-        tmp_path, f'[ "$1" = -c ] && exec {sys.executable} -c "import sys; {code}; $2"; exit 9'
+        tmp_path, f'[ "$1" = -c ] && exec {PYTHON} -c "import sys; {code}; $2"; exit 9'
     )
     shown = make(project, "install", python)
     assert shown.returncode == 2
@@ -165,9 +167,9 @@ def test_an_old_python_gets_a_sentence(project, tmp_path):
 
 # As on Debian without python3-venv: ensurepip is missing.
 NO_ENSUREPIP = f"""case "$*" in
-  "-m venv .venv") {sys.executable} -m venv --without-pip .venv; exit 1;;
+  "-m venv .venv") {PYTHON} -m venv --without-pip .venv; exit 1;;
   "-m pip"*) %s;;
-  *) exec {sys.executable} "$@";;
+  *) exec {PYTHON} "$@";;
 esac"""
 
 
