@@ -354,21 +354,22 @@ def print_growth(rows):
 
 
 def main():
-    args = cli.parser(__doc__, dataset=data.MNIST, checkpoints="none").parse_args()
+    args = cli.parser(__doc__, data.MNIST, checkpoints="none").parse_args()
+    dataset = args.dataset or data.MNIST
     if not importlib.util.find_spec("sklearn"):
         raise cli.InputError("scikit-learn is missing, `make benchmark` installs it")
     device = cli.choose_device(args.device)
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity_error()
-    splits = {name: data.load(args.dataset, name) for name in ("train", "test")}
+    splits = {name: data.load(dataset, name) for name in ("train", "test")}
     print(f"device      {cli.describe_device(device)}, PyTorch {torch.__version__}")
     sizes = " + ".join(f"{len(split.images):,}" for split in splits.values())
-    print(f"dataset     {args.dataset}: {sizes} images", flush=True)
+    print(f"dataset     {dataset}: {sizes} images", flush=True)
     with scratch_folder() as folder:
         for name, split in splits.items():
             write_table(split, folder / "images" / f"{name}.parquet")
         open_table(folder / "images")  # which converts it once
-        loops = measure_loops(args.dataset, folder / "images", device)
+        loops = measure_loops(dataset, folder / "images", device)
         print_loops(loops)
         processes = measure_processes(folder / "images", folder, device)
         print_processes(processes)

@@ -37,10 +37,13 @@ def ignore_signals():
         signal.signal(number, signal.SIG_IGN)
 
 
-def parser(description, dataset=None, checkpoints="one", reads_dataset=True):
+NAMED = "the one that the checkpoint names"
+
+
+def parser(description, default_dataset=NAMED, checkpoints="one", reads_dataset=True):
     """An ArgumentParser with the flags of every script; a bad flag raises InputError.
 
-    `dataset` is the default of --dataset, None for the dataset that the checkpoint names;
+    `default_dataset` says in words what is read without --dataset, whose value then is None;
     `checkpoints` tells how many --checkpoint takes: "one", "several" (a list) or "none". A script
     that reads no dataset has neither --dataset nor, for want of work, --device.
     """
@@ -53,9 +56,8 @@ def parser(description, dataset=None, checkpoints="one", reads_dataset=True):
     if reads_dataset:
         parser.add_argument(
             "--dataset",
-            default=dataset,
             help="id on the Hugging Face Hub, local folder or file, or synthetic for drawn digits "
-            f"(default: {dataset or 'the one that the checkpoint names'})",
+            f"(default: {default_dataset})",
         )
     several = checkpoints == "several"
     if checkpoints != "none":
@@ -148,10 +150,14 @@ def describe_device(device):
     return f"{device} ({torch.get_num_threads()} threads)" if device.type == "cpu" else str(device)
 
 
+def sentence(error):
+    """What is wrong on one line, because messages of libraries may have many, and be long."""
+    return " ".join(str(error).split())[:500]
+
+
 def complain(error):
     """Say in one sentence on standard error what is wrong."""
-    sentence = " ".join(str(error).split())  # Messages of libraries may have many lines.
-    print(f"{Path(sys.argv[0]).name}: {sentence[:500]}", file=sys.stderr)
+    print(f"{Path(sys.argv[0]).name}: {sentence(error)}", file=sys.stderr)
 
 
 def run(main):
@@ -170,16 +176,16 @@ def run(main):
             sys.exit(code)
         return
     except InputError as error:
-        code, sentence = 2, error
+        code, problem = 2, error
     except (MemoryError, torch.OutOfMemoryError) as error:
-        code, sentence = 1, f"not enough memory: {error}"
+        code, problem = 1, f"not enough memory: {error}"
     except BrokenPipeError as error:
         # The reader has gone (`train.py | head`): what Python flushes at exit must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code, sentence = 1, error
+        code, problem = 1, error
     except (OSError, FloatingPointError) as error:
-        code, sentence = 1, error
+        code, problem = 1, error
     except KeyboardInterrupt as error:
-        code, sentence = 130, str(error) or "interrupted"
-    complain(sentence)
+        code, problem = 130, str(error) or "interrupted"
+    complain(problem)
     sys.exit(code)

@@ -76,6 +76,21 @@ def load(dataset, split):
     return loaded
 
 
+def load_splits(dataset=None):
+    """(name of the dataset, its training Split, its test Split, None).
+
+    Without a name it is MNIST; where that cannot be had, it is drawn digits, and the last of the
+    four is the InputError that says why. A dataset that is named is never replaced.
+    """
+    missing = None
+    if dataset is None:
+        try:
+            return MNIST, load(MNIST, "train"), load(MNIST, "test"), None
+        except InputError as error:
+            dataset, missing = "synthetic", error
+    return dataset, load(dataset, "train"), load(dataset, "test"), missing
+
+
 def _identify(dataset):
     """(a file name that no other source has, a fingerprint that changes when the source does)."""
     try:
@@ -213,8 +228,8 @@ def _check_hub(dataset):
         raise InputError(f"dataset {dataset!r}: neither a file or folder here nor on the Hub")
     if problem:
         raise InputError(
-            f"dataset {dataset!r}: the Hugging Face Hub cannot be reached ({problem}); without it, "
-            "give a local folder (make train DATASET=folder) or see drawn digits (make demo)"
+            f"dataset {dataset!r}: the Hugging Face Hub cannot be reached ({problem}); try again "
+            "later, or give a local copy of the dataset (make train DATASET=folder)"
         )
 
 

@@ -23,6 +23,7 @@ from model import MLP, copy_to_cpu, evaluate, load_checkpoint, save_checkpoint, 
 
 WARMUP = 0.1  # share of a run in which the learning rate rises
 SAVE_EVERY = 5  # seconds
+NOT_MNIST = "drawn digits in place of MNIST"
 
 
 class Adam:
@@ -146,7 +147,7 @@ def train(model, optimizer, split, recipe, seed, done=0):
 
 
 def make_parser():
-    parser = cli.parser(__doc__, dataset=data.MNIST)
+    parser = cli.parser(__doc__, f"{data.MNIST}, or drawn digits where it cannot be had")
     recipes.add_flags(parser)
     parser.add_argument(
         "--seed",
@@ -189,11 +190,13 @@ def print_epoch(epoch, loss, test_accuracy, errors, seconds):
     print(f"{epoch:5}  {loss:6.4f}  {test_accuracy:13.2%}  {errors:6,}  {seconds:7.2f}", flush=True)
 
 
-def print_summary(args, checkpoint, seconds, device):
+def print_summary(args, checkpoint, seconds, device, missing=None):
     errors = checkpoint.history[-1]["errors"]
     print(f"\naccuracy    {checkpoint.test_accuracy:.2%} of the test images, {errors:,} errors")
     print(f"time        {seconds:.2f} s in the training loop, evaluation included")
     print(f"checkpoint  {args.checkpoint}")
+    if missing:
+        print(f"warning     {NOT_MNIST}: {cli.sentence(missing)}")
     if args.json:
         print(
             json.dumps(
@@ -203,6 +206,7 @@ def print_summary(args, checkpoint, seconds, device):
                     "epochs": checkpoint.epoch,
                     "seconds": seconds,
                     "device": str(device),
+                    "dataset": checkpoint.dataset,
                     "checkpoint": str(args.checkpoint),
                 }
             )
@@ -224,8 +228,8 @@ def main():
     check_writable(args.checkpoint)
 
     # The data moves to the device once, as bytes.
-    training = data.load(args.dataset, "train").to(device)
-    test = data.load(args.dataset, "test").to(device)
+    args.dataset, training, test, missing = data.load_splits(args.dataset)
+    training, test = training.to(device), test.to(device)
     count = len(training.images)
     if not checkpoint:
         if args.batch_size and args.batch_size > count:
@@ -241,6 +245,8 @@ def main():
 
     print(f"device      {cli.describe_device(device)}, PyTorch {torch.__version__}")
     print(f"dataset     {args.dataset}: {count:,} + {len(test.images):,} images")
+    if missing:
+        print(f"warning     {NOT_MNIST}: {cli.sentence(missing)}")
     print(f"network     784-128-10, {sum(p.numel() for p in model.parameters()):,} parameters")
     print(
         f"recipe      {args.recipe}: epochs {recipe.epochs}, batch size {recipe.batch_size}, "
@@ -306,7 +312,7 @@ def main():
             path = shlex.quote(str(args.checkpoint))
             sentence += f", go on with: make train ARGS=--resume CHECKPOINT={path}"
         raise type(end)(sentence) from None
-    print_summary(args, checkpoint, seconds, device)
+    print_summary(args, checkpoint, seconds, device, missing)
 
 
 if __name__ == "__main__":

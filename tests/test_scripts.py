@@ -120,6 +120,24 @@ def test_a_training_run_learns(run):
     assert code == 0 and json.loads(out.splitlines()[-1])["test_accuracy"] > 0.8
 
 
+def test_without_mnist_it_trains_on_drawn_digits_and_says_so(run):
+    code, out, err = run(train.main, "--epochs", 1, "--json")
+    assert (code, err) == (0, "")
+    *_, checkpoint, warning, summary = lines = out.splitlines()
+    assert "drawn digits in place of MNIST: dataset 'ylecun/mnist': the Hugging Face" in warning
+    assert "make train DATASET=folder" in warning and lines.count(warning) == 2
+    assert lines.index(warning) < lines.index("") and checkpoint == "checkpoint  checkpoint.pt"
+    assert "dataset     synthetic: 12,000 + 2,000 images" in lines
+    assert json.loads(summary)["dataset"] == "synthetic"
+    assert run(analysis.main)[0] == 0  # on the digits that it was trained on
+
+
+def test_mnist_by_its_name_is_never_replaced(run):
+    code, out, err = run(train.main, "--dataset", data.MNIST, "--epochs", 1)
+    assert (code, out) == (2, "") and "the Hugging Face Hub cannot be reached" in err
+    assert not Path("checkpoint.pt").exists()
+
+
 def test_a_second_run_starts_fast_because_it_imports_little(trained):
     code = (
         "import sys, train, analysis, cli;"
