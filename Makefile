@@ -14,13 +14,14 @@ device    = $(if $(DEVICE),--device "$(DEVICE)")
 schedule  = $(if $(RECIPE),--recipe "$(RECIPE)") $(if $(EPOCHS),--epochs "$(EPOCHS)") \
             $(if $(SEED),--seed "$(SEED)")
 run_train = $(PY) train.py --checkpoint "$(CHECKPOINT)" $(dataset) $(device) $(schedule)
+pytest    = $(PY) -m pytest -q -n 2 --dist loadfile tests
 trained   = test -e "$(CHECKPOINT)" || { echo 'no "$(CHECKPOINT)": training first'; $(run_train); }
 
-.PHONY: broken help install train analysis predict draw robustness demo benchmark test clean remove
+.PHONY: broken help install train analysis predict draw robustness demo benchmark test test-all clean remove
 
 help: ## this list
 	@echo "The first of these that needs it sets up the Python environment."
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 install: .venv/installed ## set up .venv with PyTorch; 6 GB, a few minutes
 
@@ -49,12 +50,16 @@ demo: .venv/installed ## train and analysis on drawn digits, into demo/; seconds
 benchmark: .venv/installed-dev ## time training beside other ways to train; five minutes
 	$(PY) benchmark.py $(dataset) $(device) $(ARGS)
 
-test: .venv/installed-dev ## run the tests, with DATASET=folder on the real MNIST too; 5-8 minutes
+test: .venv/installed-dev ## run the tests that need no data, browser or GPU; two minutes
 	$(PY) -m ruff check .
-	$(PY) -m pytest -q tests
+	$(pytest) -m "not browser"
+
+test-all: .venv/installed-dev ## run all tests, with DATASET=folder on the real MNIST too; 5-10 minutes
+	$(PY) -m ruff check .
+	KILLS=30 CASES=1000 $(pytest)
 
 clean: ## remove what the runs wrote: checkpoint, pictures, decoded data; an instant
-	rm -rf .cache demo .hypothesis .pytest_cache .ruff_cache __pycache__ tests/__pycache__
+	rm -rf .cache demo .hypothesis .pytest_cache .ruff_cache __pycache__ */__pycache__
 	rm -rf .784-128-10-* misclassified_samples/.784-128-10-*
 	rm -f "$(CHECKPOINT)" draw.html robustness.png misclassified_samples/contact_sheet.png
 	rm -f misclassified_samples/[0-9]*_true-*_predicted-*_probability-*_index-*[0-9].png

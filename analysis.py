@@ -1,9 +1,10 @@
 """Show what a trained network gets wrong on the test images and why, and picture the worst."""
 
-import cli  # first: it spares the traceback where Ctrl-C falls into the other imports
+from plumbing import cli
 
+if __name__ == "__main__":
+    cli.set_up()
 # isort: split
-import json
 import math
 import re
 from pathlib import Path
@@ -12,16 +13,18 @@ from typing import NamedTuple
 import torch
 
 import data
-import traits
-from files import check_writable, replacing
+from digits import traits
+from digits.pictures import contact_sheet, enlarge
 from model import evaluate, load_with_test_split
-from pictures import contact_sheet, enlarge
+from plumbing.files import check_writable, replacing
 
 WORST = 10  # mistakes to picture
 CONFUSIONS = 10  # pairs of classes to list
 SCALE = 10  # pixels of a picture per pixel of its image
 CONTACT_SHEET = "contact_sheet.png"
-PICTURE = re.compile(r"\d+_true-.*_predicted-.*_probability-[01]\.\d{4}_index-\d+\.png")
+PICTURE = re.compile(
+    rf"\d+_true-.*_predicted-.*_probability-[01]\.\d{{4}}_index-\d+\.png|{CONTACT_SHEET}"
+)
 
 
 class Mistake(NamedTuple):
@@ -38,6 +41,13 @@ class Mistake(NamedTuple):
         return (
             f"{rank:02}_true-{true}_predicted-{predicted}"
             f"_probability-{self.probability:.4f}_index-{self.index}.png"
+        )
+
+    def caption(self, rank):
+        trait = self.trait.replace(", ", ",\n")
+        return (
+            f"{rank}. true {self.true[:25]}\nread as {self.predicted[:25]}\n"
+            f"probability {self.probability:.4f}, image {self.index}\ntrait: {trait}"
         )
 
 
@@ -57,18 +67,6 @@ def find_mistakes(logits, labels, class_names):
         )
         for index in wrong[order].tolist()
     ]
-
-
-def write_pictures(folder, pictures):
-    """Write {file name: picture} into the folder, then remove what an earlier run left there."""
-    for name, picture in pictures.items():
-        with replacing(folder / name) as file:
-            picture.save(file, "png")
-    for path in folder.iterdir():
-        if path.name not in pictures and (
-            path.name == CONTACT_SHEET or PICTURE.fullmatch(path.name)
-        ):
-            path.unlink()
 
 
 def print_report(logits, labels, class_names):
@@ -93,18 +91,57 @@ def print_report(logits, labels, class_names):
             print(f"{name:{width}}  {other:{max(width, 9)}}  {errors:6,}")
 
 
-def print_traits(comparison, wrong):
-    """Print how often each trait is seen in the mistakes (bool [N]) and in the other images."""
+def find_traits(mistakes, test, dataset, wrong):
+    """The mistakes with their traits; how often all of wrong (bool [N]) show each is printed."""
+    try:
+        training = data.load(dataset, "train")
+    except cli.InputError as error:  # A single file has test images alone.
+        print(f"\nno traits, for want of training images to compare with: {error}")
+        return mistakes
+    comparison = traits.compare(test.images, test.labels, training.images, training.labels)
     print(f"\n{'trait':14}  mistakes  correct  ratio  95 % interval")
     for row in traits.frequencies(comparison, wrong):
         print(
             f"{row.trait:14}  {row.mistakes:8.1%}  {row.correct:7.1%}  {row.ratio:5.2f}  "
             f"{row.low:.2f} to {row.high:.2f}"
         )
+    return [m._replace(trait=traits.describe(comparison, m.index)) for m in mistakes]
+
+
+def write_pictures(folder, mistakes, images):
+    """Write a picture of each mistake and one of them all; the names of the files.
+
+    Those that an earlier run left are removed.
+    """
+    ranked = list(enumerate(mistakes, start=1))
+    pictures = {m.file_name(rank): enlarge(images[m.index], SCALE) for rank, m in ranked}
+    if mistakes:
+        captions = [mistake.caption(rank) for rank, mistake in ranked]
+        pictures[CONTACT_SHEET] = contact_sheet(list(pictures.values()), captions, columns=5)
+    for name, picture in pictures.items():
+        with replacing(folder / name) as file:
+            picture.save(file, "png")
+    for path in folder.iterdir():
+        if path.name not in pictures and PICTURE.fullmatch(path.name):
+            path.unlink()
+    return list(pictures)
+
+
+def print_pictures(folder, names, mistakes):
+    print("\nthe most confident mistakes:" if mistakes else "\nno mistakes, so no pictures")
+    for name, mistake in zip(names, mistakes, strict=False):
+        print(f"{folder / name}  {mistake.trait}")
+    if mistakes:
+        print(folder / CONTACT_SHEET)
+    if 0 < len(mistakes) < WORST:
+        print(f"these are all: there are fewer than {WORST} mistakes")
 
 
 def parse_args():
     parser = cli.parser(__doc__)
+    cli.add_dataset(parser)
+    cli.add_checkpoint(parser)
+    cli.add_device(parser)
     parser.add_argument(
         "--output",
         type=Path,
@@ -121,61 +158,30 @@ def main():
     dataset = args.dataset or checkpoint.dataset
     check_writable(args.output / CONTACT_SHEET)
 
-    result = evaluate(model.to(device), *test.to(device)[:2])
+    result = evaluate(model.to(device), test.images.to(device), test.labels.to(device))
     standard_error = math.sqrt(result.accuracy * (1 - result.accuracy) / len(test.labels))
     logits = result.logits.cpu()
-
-    print(f"device      {cli.describe_device(device)}, PyTorch {torch.__version__}")
-    print(f"checkpoint  {args.checkpoint}: {checkpoint.summary}")
-    print(f"dataset     {dataset}: {len(test.labels):,} test images")
-    print(
-        f"accuracy    {result.accuracy:.2%} with a standard error of {standard_error:.2%}, "
-        f"{result.errors:,} errors"
+    cli.show(
+        device=cli.describe_device(device),
+        checkpoint=f"{args.checkpoint}: {checkpoint.summary}",
+        dataset=f"{dataset}: {len(test.labels):,} test images",
+        accuracy=f"{result.accuracy:.2%} with a standard error of {standard_error:.2%}, "
+        f"{result.errors:,} errors",
     )
     print_report(logits, test.labels, test.class_names)
-
     mistakes = find_mistakes(logits, test.labels, test.class_names)[:WORST]
-    try:
-        training = data.load(dataset, "train")
-    except cli.InputError as error:  # A single file has test images alone.
-        print(f"\nno traits, for want of training images to compare with: {error}")
-    else:
-        comparison = traits.compare(test.images, test.labels, training.images, training.labels)
-        print_traits(comparison, logits.argmax(1) != test.labels)
-        mistakes = [m._replace(trait=traits.describe(comparison, m.index)) for m in mistakes]
-
-    pictures, captions = {}, []
-    for rank, mistake in enumerate(mistakes, start=1):
-        pictures[mistake.file_name(rank)] = enlarge(test.images[mistake.index], SCALE)
-        trait = mistake.trait.replace(", ", ",\n")
-        captions.append(
-            f"{rank}. true {mistake.true[:25]}\nread as {mistake.predicted[:25]}\n"
-            f"probability {mistake.probability:.4f}, image {mistake.index}\ntrait: {trait}"
-        )
-    if mistakes:
-        pictures[CONTACT_SHEET] = contact_sheet(list(pictures.values()), captions, columns=5)
-    write_pictures(args.output, pictures)
-
-    print("\nthe most confident mistakes:" if mistakes else "\nno mistakes, so no pictures")
-    for name, mistake in zip(pictures, mistakes, strict=False):
-        print(f"{args.output / name}  {mistake.trait}")
-    if mistakes:
-        print(args.output / CONTACT_SHEET)
-    if 0 < len(mistakes) < WORST:
-        print(f"these are all: there are fewer than {WORST} mistakes")
-    if args.json:
-        print(
-            json.dumps(
-                {
-                    "test_accuracy": result.accuracy,
-                    "standard_error": standard_error,
-                    "errors": result.errors,
-                    "images": len(test.labels),
-                    "worst": [mistake._asdict() for mistake in mistakes],
-                    "output": str(args.output),
-                }
-            )
-        )
+    mistakes = find_traits(mistakes, test, dataset, wrong=logits.argmax(1) != test.labels)
+    names = write_pictures(args.output, mistakes, test.images)
+    print_pictures(args.output, names, mistakes)
+    cli.print_json(
+        args.json,
+        test_accuracy=result.accuracy,
+        standard_error=standard_error,
+        errors=result.errors,
+        images=len(test.labels),
+        worst=[mistake._asdict() for mistake in mistakes],
+        output=str(args.output),
+    )
 
 
 if __name__ == "__main__":

@@ -3,15 +3,16 @@
 Three tables: of epochs, of whole processes, of growing numbers of images. Some five minutes.
 """
 
-import cli  # first: it spares the traceback where Ctrl-C falls into the other imports
+from plumbing import cli
 
+if __name__ == "__main__":
+    cli.set_up()
 # isort: split
 import importlib.util
 import itertools
 import json
 import os
 import re
-import resource
 import shlex
 import subprocess
 import sys
@@ -24,12 +25,13 @@ import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
-from tqdm import tqdm  # `datasets` brings it
+from tqdm import tqdm
 
 import data
 import train
-from files import scratch_folder
 from model import MLP, evaluate
+from plumbing.files import scratch_folder
+from plumbing.optimizer import Adam, fast_products
 from recipes import RECIPES
 
 ROOT = Path(__file__).resolve().parent
@@ -84,7 +86,7 @@ def tutorial(dataset, test, device):
             loss.backward()
             optimizer.step()
         loss.item()  # waits for a GPU
-        yield epoch, lambda: evaluate(model, *test[:2]).accuracy
+        yield epoch, lambda: evaluate(model, test.images, test.labels).accuracy
 
 
 def scikit_learn(training, test):
@@ -104,9 +106,9 @@ def this_project(training, test, recipe):
     for seed in itertools.count():
         torch.manual_seed(seed)
         model = MLP().to(training.images.device)
-        optimizer = train.Adam(model.parameters(), recipe)
+        optimizer = Adam(model, recipe.beta1, recipe.beta2)
         for epoch, _ in train.train(model, optimizer, training, recipe, seed):
-            yield epoch, lambda model=model: evaluate(model, *test[:2]).accuracy
+            yield epoch, lambda model=model: evaluate(model, test.images, test.labels).accuracy
 
 
 def matrix_products(count, device):
@@ -117,7 +119,7 @@ def matrix_products(count, device):
     results = [torch.empty_like(tensor) for tensor in like]
     for epoch in itertools.count(1):
         for _ in range(-(-count // BATCH_SIZE)):
-            with train.fast_products():
+            with fast_products():
                 torch.mm(images, weight.T, out=results[0])
                 torch.mm(hidden, last_weight.T, out=results[1])
                 torch.mm(logits.T, hidden, out=results[2])  # this and the next two: gradients
@@ -182,8 +184,8 @@ def arrivals(history):
 def measure_loops(dataset, images, device):
     """A list of dicts, one per loop.
 
-    The loops take turns, so that the moods of the machine befall all of them, and each has a
-    process of its own, because the threads of one library slow those of another.
+    The loops take turns, so that a slow minute of the machine slows them all. Each has a process of
+    its own, because the threads of one library slow those of another.
     """
     processes, histories = {}, {name: [] for name in LOOPS}  # of (epoch, seconds, accuracy)
     try:
@@ -197,7 +199,8 @@ def measure_loops(dataset, images, device):
                 text=True,
                 start_new_session=True,  # Ctrl-C does not reach it
             )
-            processes[name].stdout.readline()  # that it is ready
+        for process in processes.values():
+            process.stdout.readline()  # that it is ready
         for _ in tqdm(range(ROUNDS), "rounds", disable=None, leave=False):
             for name, process in processes.items():
                 for _ in range(1 if is_tutorial(name) else EPOCHS):
@@ -311,6 +314,8 @@ def peak_memory():
     try:
         status = Path("/proc/self/status").read_text()
     except FileNotFoundError:  # not Linux
+        import resource
+
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # of Linux: also the parent's
     return 1024 * int(re.search(r"VmHWM:\s*(\d+) kB", status)[1])
 
@@ -354,7 +359,10 @@ def print_growth(rows):
 
 
 def main():
-    args = cli.parser(__doc__, data.MNIST, checkpoints="none").parse_args()
+    parser = cli.parser(__doc__)
+    cli.add_dataset(parser, without=data.MNIST)
+    cli.add_device(parser)
+    args = parser.parse_args()
     dataset = args.dataset or data.MNIST
     if not importlib.util.find_spec("sklearn"):
         raise cli.InputError("scikit-learn is missing, `make benchmark` installs it")
@@ -362,9 +370,8 @@ def main():
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity_error()
     splits = {name: data.load(dataset, name) for name in ("train", "test")}
-    print(f"device      {cli.describe_device(device)}, PyTorch {torch.__version__}")
     sizes = " + ".join(f"{len(split.images):,}" for split in splits.values())
-    print(f"dataset     {dataset}: {sizes} images", flush=True)
+    cli.show(device=cli.describe_device(device), dataset=f"{dataset}: {sizes} images")
     with scratch_folder() as folder:
         for name, split in splits.items():
             write_table(split, folder / "images" / f"{name}.parquet")
@@ -375,8 +382,7 @@ def main():
         print_processes(processes)
         growth = measure_growth(folder, device)
         print_growth(growth)
-    if args.json:
-        print(json.dumps({"loops": loops, "processes": processes, "growth": growth}))
+    cli.print_json(args.json, loops=loops, processes=processes, growth=growth)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,18 @@
 """Write a web page on which one draws and sees what a trained network reads."""
 
-import cli  # first: it spares the traceback where Ctrl-C falls into the other imports
+from plumbing import cli
 
+if __name__ == "__main__":
+    cli.set_up()
 # isort: split
 import base64
 import json
 from pathlib import Path
 
-from files import check_writable, replacing
 from model import load_checkpoint
+from plumbing.files import check_writable, replacing
 
-PAGE = Path(__file__).with_name("page.html")
+PAGE = Path(__file__).with_name("digits") / "page.html"
 
 
 def fill_page(model, checkpoint):
@@ -18,7 +20,7 @@ def fill_page(model, checkpoint):
     network = {
         "class_names": checkpoint.class_names,
         "about": f"The network reads {checkpoint.test_accuracy:.2%} of its test images right, "
-        f"after {checkpoint.epoch} epochs of recipe {checkpoint.recipe['recipe']}.",
+        f"after {checkpoint.epoch} epochs of recipe {checkpoint.settings['recipe']}.",
         "weights": [
             base64.b64encode(parameter.detach().numpy().astype("<f4").tobytes()).decode()
             for parameter in model.parameters()
@@ -30,7 +32,8 @@ def fill_page(model, checkpoint):
 
 
 def parse_args():
-    parser = cli.parser(__doc__, reads_dataset=False)
+    parser = cli.parser(__doc__)
+    cli.add_checkpoint(parser)
     parser.add_argument(
         "--output",
         type=Path,
@@ -48,11 +51,12 @@ def main():
     with replacing(args.output) as file:
         file.write(page)
 
-    print(f"checkpoint  {args.checkpoint}: {checkpoint.summary}")
-    print(f"page        {args.output}, {len(page):,} bytes")
+    cli.show(
+        checkpoint=f"{args.checkpoint}: {checkpoint.summary}",
+        page=f"{args.output}, {len(page):,} bytes",
+    )
     print(f"\nopen it in a browser: {args.output.resolve().as_uri()}")
-    if args.json:
-        print(json.dumps({"output": str(args.output), "bytes": len(page)}))
+    cli.print_json(args.json, output=str(args.output), bytes=len(page))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """Read pictures of one handwritten digit each with a trained network."""
 
-import cli  # first: it spares the traceback where Ctrl-C falls into the other imports
+from plumbing import cli
 
+if __name__ == "__main__":
+    cli.set_up()
 # isort: split
-import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,9 +12,9 @@ import torch
 from PIL import Image
 
 import data
-import scan
-from files import check_writable, replacing
+from digits import scan
 from model import load_checkpoint
+from plumbing.files import check_writable, replacing
 
 
 class Prediction(NamedTuple):
@@ -38,7 +39,8 @@ def predict(model, image, path, class_names):
 
 
 def parse_args():
-    parser = cli.parser(__doc__, reads_dataset=False)
+    parser = cli.parser(__doc__)
+    cli.add_checkpoint(parser)
     parser.add_argument(
         "image",
         metavar="IMAGE",
@@ -62,17 +64,17 @@ def main():
     if args.save_input:
         check_writable(args.save_input / "image.png")
 
-    print(f"checkpoint  {args.checkpoint}: {checkpoint.summary}\n")
+    cli.show(checkpoint=f"{args.checkpoint}: {checkpoint.summary}")
     width = max(len("prediction"), *(len(name) for name in checkpoint.class_names))
     print(
-        f"{'prediction':{width}}  probability  {'runner-up':{width}}  probability  picture",
+        f"\n{'prediction':{width}}  probability  {'runner-up':{width}}  probability  picture",
         flush=True,
     )
     predictions, failures = [], []
     for number, path in enumerate(args.image, start=1):
         try:
             image = scan.read(path)
-        except cli.InputError as error:
+        except ValueError as error:
             cli.complain(error)
             failures.append(str(error))
             continue
@@ -87,9 +89,8 @@ def main():
             name = f"{number:02}_{path.stem[:50]}_28x28.png"
             with replacing(args.save_input / name) as file:
                 Image.fromarray(image).save(file, "png")
-    if args.json:
-        summary = {"class_names": checkpoint.class_names, "predictions": predictions}
-        print(json.dumps(summary | {"failures": failures}))
+    names = checkpoint.class_names
+    cli.print_json(args.json, class_names=names, predictions=predictions, failures=failures)
     return 2 if failures else 0
 
 

@@ -1,26 +1,22 @@
 """The settings of a training run: named recipes, and the flags that replace their numbers."""
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 
-import cli
-from distort import Distortion
+from digits.distort import Distortion, setting
+from plumbing import cli
 
-
-def memory(what, default):
-    """A field with a decay rate of Adam."""
-    unit = f"share of Adam's mean {what} that a step keeps"
-    return field(default=default, metadata={"unit": unit, "range": (0.0, 0.99999)})
+KEPT = "share of Adam's mean {} that a step keeps"
 
 
 @dataclass(frozen=True)
 class Recipe:
     """The settings of a training run."""
 
-    epochs: int = field(metadata={"unit": "passes over the training images"})
-    batch_size: int = field(metadata={"unit": "images a step"})
-    learning_rate: float = field(metadata={"unit": "at its highest"})
-    beta1: float = memory("of the gradient", 0.9)
-    beta2: float = memory("of its square", 0.999)
+    epochs: int = setting("passes over the training images", 1, 10**9)
+    batch_size: int = setting("images a step", 1, 10**9)
+    learning_rate: float = setting("at its highest", 1e-9, 1e38)  # float32 ends there
+    beta1: float = setting(KEPT.format("of the gradient"), 0, 0.99999, default=0.9)
+    beta2: float = setting(KEPT.format("of its square"), 0, 0.99999, default=0.999)
     distortion: Distortion = Distortion()
 
 
@@ -49,46 +45,52 @@ RECIPES = {
         ),
     ),
 }
+DEFAULT = "accurate"
 
 
-def numbers(recipe):
-    """The numbers of a Recipe by name, those of its Distortion among them."""
-    return {
-        name: value
-        for name, value in (vars(recipe) | vars(recipe.distortion)).items()
-        if name != "distortion"
-    }
+def settings(recipe):
+    """The settings of a Recipe by name, those of its Distortion among them."""
+    both = vars(recipe) | vars(recipe.distortion)
+    return {name: value for name, value in both.items() if name != "distortion"}
 
 
-def flag(name):
-    return f"--{name.replace('_', '-')}"
+def describe(record):
+    """The numbers of a Recipe or a Distortion in words: "epochs 4, batch size 512, ..."."""
+    names = [field.name for field in fields(record) if field.metadata]
+    return ", ".join(f"{name.replace('_', ' ')} {getattr(record, name):.10g}" for name in names)
 
 
 def add_flags(parser):
-    """Add --recipe and a flag for each number of a Recipe."""
+    """Add --recipe and a flag for each setting, which are None where they are not given."""
     parser.add_argument(
         "--recipe",
         choices=RECIPES,
-        default="accurate",
-        help="named settings (default: %(default)s), of which the flags below replace single ones",
+        help=f"named settings (default: {DEFAULT}), of which the flags below replace single ones",
     )
-    for setting in (*fields(Recipe)[:-1], *fields(Distortion)):
-        if "range" in setting.metadata:
-            kind = cli.number(*setting.metadata["range"])
-        else:
-            kind = cli.whole_number(1) if setting.type is int else cli.positive_number
-        values = ", ".join(f"{key} {numbers(RECIPES[key])[setting.name]:g}" for key in RECIPES)
-        text = f"{setting.metadata['unit']} ({values})"
-        parser.add_argument(flag(setting.name), type=kind, help=text)
+    for field in (*fields(Recipe), *fields(Distortion)):
+        if field.metadata:  # else it is the distortion as a whole
+            parser.add_argument(
+                f"--{field.name.replace('_', '-')}",
+                type=cli.between(*field.metadata["range"], field.type),
+                help=f"{field.metadata['unit']} ("
+                + ", ".join(f"{key} {settings(RECIPES[key])[field.name]:g}" for key in RECIPES)
+                + ")",
+            )
 
 
 def from_flags(args):
-    """The Recipe of that name, with the numbers that have a flag of their own."""
+    """The Recipe of that name, with the settings that have a flag of their own."""
     given = {name: value for name, value in vars(args).items() if value is not None}
 
     def override(record):
-        names = [setting.name for setting in fields(record) if setting.name in given]
-        return replace(record, **{name: given[name] for name in names})
+        return replace(record, **{name: given[name] for name in vars(record) if name in given})
 
-    recipe = override(RECIPES[args.recipe])
+    recipe = override(RECIPES[args.recipe or DEFAULT])
     return replace(recipe, distortion=override(recipe.distortion))
+
+
+def limit_batch(recipe, typed, images):
+    """The Recipe with a batch of all images at most; InputError where a larger one was typed."""
+    if typed and typed > images:
+        raise cli.InputError(f"a batch size of {typed} exceeds the {images} training images")
+    return replace(recipe, batch_size=min(recipe.batch_size, images))

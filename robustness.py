@@ -1,9 +1,10 @@
 """Show how well trained networks read the test images once these are distorted, cause by cause."""
 
-import cli  # first: it spares the traceback where Ctrl-C falls into the other imports
+from plumbing import cli
 
+if __name__ == "__main__":
+    cli.set_up()
 # isort: split
-import json
 import math
 from pathlib import Path
 from statistics import mean
@@ -11,10 +12,10 @@ from statistics import mean
 import torch
 
 import data
-import distort
-from files import check_writable, replacing
+from digits import distort
+from digits.pictures import contact_sheet, enlarge
 from model import evaluate, load_with_test_split
-from pictures import contact_sheet, enlarge
+from plumbing.files import check_writable, replacing
 
 SCALE = 6  # pixels of the picture per pixel of an image
 
@@ -109,7 +110,12 @@ def rows(images):
 
 
 def parse_args():
-    parser = cli.parser(__doc__, checkpoints="several")
+    parser = cli.parser(__doc__)
+    cli.add_dataset(parser)
+    cli.add_checkpoint(
+        parser, nargs="+", default=[Path("checkpoint.pt")], help="files of trained networks"
+    )
+    cli.add_device(parser)
     parser.add_argument(
         "--output",
         type=Path,
@@ -119,53 +125,68 @@ def parse_args():
     return parser.parse_args()
 
 
-def main():
-    args = parse_args()
-    device = cli.choose_device(args.device)
-    dataset = args.dataset
-    models, lines = [], []
-    for path in args.checkpoint:
+def load_networks(paths, dataset=None):
+    """(models, summaries of them, the test data.Split, its name) of networks of one dataset."""
+    models, summaries = [], []
+    for path in paths:
         model, checkpoint, test = load_with_test_split(path, dataset)
         dataset = dataset or checkpoint.dataset  # of the first, and the same for all
-        models.append(model.to(device))
-        lines.append(f"checkpoint  {path}: {checkpoint.summary}")
-    check_writable(args.output)
+        models.append(model)
+        summaries.append(f"{path}: {checkpoint.summary}")
+    return models, summaries, test, dataset
 
-    print(f"device      {cli.describe_device(device)}, PyTorch {torch.__version__}")
-    print(*lines, sep="\n")
-    print(f"dataset     {dataset}: {len(test.labels):,} test images")
 
-    names = [path.stem[:20] for path in args.checkpoint]
+def print_row(names, cause, severity, cells):
+    columns = zip(names, cells, strict=True)
+    columns = "".join(f"  {cell:>{max(len(name), 6)}}" for name, cell in columns)
+    print(f"{cause:10}  {severity:>10}{columns}", flush=True)
 
-    def print_row(cause, severity, cells):
-        columns = zip(names, cells, strict=True)
-        columns = "".join(f"  {cell:>{max(len(name), 6)}}" for name, cell in columns)
-        print(f"{cause:10}  {severity:>10}{columns}", flush=True)
 
-    print()
-    print_row("cause", "severity", names)
+def print_table(names, models, test, device):
+    """Print a row per cause and severity; (the rows as dicts, a picture of the distorted ones)."""
+    models = [model.to(device) for model in models]
     labels = test.labels.to(device)
     table, pictures, captions = [], [], []
+    print_row(names, "cause", "severity", names)
     for cause, severity, images in rows(test.images):
         here = images.to(device)
         accuracies = [evaluate(model, here, labels).accuracy for model in models]
-        print_row(cause, severity, [f"{accuracy:.2%}" for accuracy in accuracies])
+        print_row(names, cause, severity, [f"{accuracy:.2%}" for accuracy in accuracies])
         table.append({"cause": cause, "severity": severity, "accuracies": accuracies})
         if severity:
             pictures.append(enlarge(images[0], SCALE))
             captions.append(f"{cause}\n{severity}")
-    # Of all rows but the first, the clean one.
-    means = [mean(column) for column in zip(*(row["accuracies"] for row in table[1:]), strict=True)]
-    print_row("mean", "distorted", [f"{accuracy:.2%}" for accuracy in means])
+    return table, contact_sheet(pictures, captions, columns=4)
 
-    sheet = contact_sheet(pictures, captions, columns=4)
+
+def main():
+    args = parse_args()
+    device = cli.choose_device(args.device)
+    models, summaries, test, dataset = load_networks(args.checkpoint, args.dataset)
+    check_writable(args.output)
+
+    cli.show(device=cli.describe_device(device))
+    for summary in summaries:
+        cli.show(checkpoint=summary)
+    cli.show(dataset=f"{dataset}: {len(test.labels):,} test images")
+    print()
+    names = [path.stem[:20] for path in args.checkpoint]
+    table, sheet = print_table(names, models, test, device)
+    distorted = (row["accuracies"] for row in table if row["severity"])
+    means = [mean(column) for column in zip(*distorted, strict=True)]
+    print_row(names, "mean", "distorted", [f"{accuracy:.2%}" for accuracy in means])
+
     with replacing(args.output) as file:
         sheet.save(file, "png")
     print(f"\n{args.output} shows each of them on the first test image")
-    if args.json:
-        checkpoints = [str(path) for path in args.checkpoint]
-        summary = {"dataset": dataset, "checkpoints": checkpoints, "rows": table, "means": means}
-        print(json.dumps(summary | {"picture": str(args.output)}))
+    cli.print_json(
+        args.json,
+        dataset=dataset,
+        checkpoints=[str(path) for path in args.checkpoint],
+        rows=table,
+        means=means,
+        picture=str(args.output),
+    )
 
 
 if __name__ == "__main__":

@@ -1,37 +1,57 @@
 """Every test runs in an empty folder of its own, and none reaches the Hugging Face Hub."""
 
-import dataclasses
 import os
 import signal
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+os.environ["PYTHONPATH"] = str(ROOT)  # of the processes that tests start
+os.environ["OMP_NUM_THREADS"] = "1"  # for two tests side by side, and the same sums everywhere
 HF_HOME = tempfile.TemporaryDirectory()  # removed at exit
 os.environ["HF_HOME"] = HF_HOME.name
 os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"  # a port where nothing listens
-MNIST = os.environ.pop("DATASET", None)  # a folder with MNIST, for test_mnist.py
-MNIST = MNIST and str(Path(MNIST).resolve())
+# Folders with MNIST and with pictures that strangers made: make test-all DATASET=... DIGITS=...
+MNIST, STRANGERS = (
+    folder and str(Path(folder).resolve())
+    for folder in (os.environ.pop("DATASET", None), os.environ.pop("DIGITS", None))
+)
 
 import datasets  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
-import cli  # noqa: E402
-import data  # noqa: E402
 import recipes  # noqa: E402
-import synthetic  # noqa: E402
 import train  # noqa: E402
-from model import MLP, save_checkpoint, snapshot  # noqa: E402
+from data import Split  # noqa: E402
+from digits import synthetic  # noqa: E402
+from model import MLP  # noqa: E402
+from plumbing import checkpoint as checkpoints  # noqa: E402
+from plumbing import cli  # noqa: E402
+from plumbing.optimizer import Adam  # noqa: E402
 
 datasets.disable_progress_bars()  # of write_split, which are not the scripts' output
+DEVICES = ["cpu"]
+if torch.accelerator.is_available():
+    DEVICES.append(torch.accelerator.current_accelerator().type)
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "browser: needs Chromium, so make test leaves it out")
 
 
 @pytest.fixture(autouse=True)
 def empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(params=DEVICES)
+def device(request):
+    """The CPU, and the accelerator where PyTorch has one."""
+    return torch.device(request.param)
 
 
 @pytest.fixture
@@ -65,7 +85,7 @@ def write_split(path, images, labels, image="picture", label="digit", names="012
 @pytest.fixture(scope="session")
 def drawn():
     """images uint8 [600, 28, 28] and labels int64 [600] of drawn digits."""
-    return synthetic.draw(600, seed=2)
+    return synthetic.generate(600, seed=2)
 
 
 @pytest.fixture
@@ -77,20 +97,32 @@ def dataset(tmp_path, drawn):
     return tmp_path / "digits"
 
 
-@pytest.fixture(scope="session")
-def network():
-    """An MLP that reads drawn digits."""
-    torch.manual_seed(0)
-    model, recipe = MLP(), dataclasses.replace(recipes.RECIPES["accurate"], epochs=20)
-    split = data.Split(*synthetic.draw(12_000, seed=0), [])
-    for _ in train.train(model, train.Adam(model.parameters(), recipe), split, recipe, seed=0):
+def train_network(split, recipe, seed, device="cpu"):
+    """An MLP, trained as train.py does it."""
+    torch.manual_seed(seed)
+    model = MLP().to(device)
+    optimizer = Adam(model, recipe.beta1, recipe.beta2)
+    for _ in train.train(model, optimizer, split.to(device), recipe, seed):
         pass
     return model
 
 
-def save_network(model, class_names="0123456789", path=Path("checkpoint.pt")):
-    """Write a checkpoint with the weights of an MLP and invented circumstances."""
-    facts = {"dataset": "digits", "class_names": list(class_names), "recipe": {"recipe": "quick"}}
-    history = [{"epoch": 1, "errors": 5}]
-    facts |= {"seed": 0, "epoch": 1, "history": history, "test_accuracy": 0.95, "optimizer": {}}
-    save_checkpoint(path, snapshot(model, **facts))
+@pytest.fixture(scope="session")
+def network():
+    """An MLP that reads drawn digits."""
+    split = Split(*synthetic.generate(12_000, seed=0), [])
+    return train_network(split, replace(recipes.RECIPES["accurate"], epochs=20), seed=0)
+
+
+FACTS = {
+    "dataset": "digits",
+    "class_names": list("0123456789"),
+    "settings": {"recipe": "quick"},
+    "seed": 0,
+}
+HISTORY = [{"epoch": 1, "loss": 0.5, "test_accuracy": 0.95, "errors": 5}]
+
+
+def save_network(model, path=Path("checkpoint.pt"), **facts):
+    """Write a checkpoint with the weights of a model and invented circumstances."""
+    checkpoints.save(path, checkpoints.snapshot(model, None, HISTORY, **FACTS | facts))

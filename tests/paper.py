@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageChops, ImageFilter
 
-import cli
-import scan
+from digits import scan
 
 NOISE = 512  # pixels: the side of the tile of noise that a larger picture repeats
 EDGE = 3  # pixels of MNIST around a digit, into which it may be blurred
@@ -19,7 +18,7 @@ def read_picture(make, image, index):
     path.write_bytes(make(image, index))
     try:
         return scan.read(path)
-    except cli.InputError:
+    except ValueError:
         return None
     finally:
         path.unlink()

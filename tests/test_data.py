@@ -13,11 +13,12 @@ import huggingface_hub
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, write_split
+from conftest import write_split
 
 import data
-import distort
-from cli import InputError
+from digits import distort
+from plumbing import sources
+from plumbing.cli import InputError
 
 
 def test_to_float_is_torchvisions_to_tensor(drawn):
@@ -74,7 +75,7 @@ def test_class_names_are_kept_and_outputs_without_a_class_have_numbers(tmp_path)
 
 
 def cache_file():
-    (path,) = data.CACHE.glob("*-test.npz")
+    (path,) = sources.CACHE.glob("*-test.npz")
     return path
 
 
@@ -84,9 +85,7 @@ def test_the_second_load_neither_decodes_nor_imports_datasets(dataset, drawn):
         "import sys, data; split = data.load('digits', 'test');"
         "print(len(split.images), {'datasets', 'torchvision', 'PIL'} & set(sys.modules))"
     )
-    shown = subprocess.run(
-        [sys.executable, "-c", code], env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
-    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert shown.stdout == "100 set()\n", shown.stderr
 
 
@@ -102,7 +101,7 @@ def test_a_source_of_another_size_is_decoded_again(dataset, drawn):
 def test_a_source_of_another_time_is_decoded_again(dataset, monkeypatch):
     data.load(str(dataset), "test")
     os.utime(dataset / "test.parquet", (0, 0))
-    monkeypatch.setattr(data, "_decode", lambda *args: 1 / 0)
+    monkeypatch.setattr(sources, "_decode", lambda *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         data.load(str(dataset), "test")
 
@@ -112,7 +111,7 @@ def test_folders_of_the_same_name_have_caches_of_their_own(dataset, drawn, tmp_p
     for _ in range(2):
         assert len(data.load("digits", "test").images) == 100
         assert len(data.load("other/digits", "test").images) == 1
-    assert len(list(data.CACHE.iterdir())) == 2
+    assert len(list(sources.CACHE.iterdir())) == 2
 
 
 def test_a_folder_may_be_called_as_datasets_calls_a_format(dataset, drawn):
@@ -133,12 +132,12 @@ def test_a_damaged_cache_is_made_anew(dataset, drawn, monkeypatch):
         assert torch.equal(split.images, drawn[0][500:])
         assert torch.equal(split.labels, drawn[1][500:])
         assert split.class_names == list("0123456789")
-    monkeypatch.setattr(data, "_decode", None)  # would fail if the last one had not been mended
+    monkeypatch.setattr(sources, "_decode", None)  # would fail if the last one had not been mended
     data.load(str(dataset), "test")
 
 
 def test_without_a_writable_cache_the_data_is_there_all_the_same(dataset, drawn, capsys):
-    data.CACHE.write_text("a file where the folder should be")
+    sources.CACHE.write_text("a file where the folder should be")
     assert torch.equal(data.load(str(dataset), "test").images, drawn[0][500:])
     assert "the next run will decode" in capsys.readouterr().err
 
@@ -202,7 +201,7 @@ def test_a_dataset_that_cannot_be_used_gets_a_sentence(tmp_path, columns, featur
     save(tmp_path / "d" / "test.parquet", columns, features)
     with pytest.raises(InputError, match=re.escape(sentence)):
         data.load("d", "test")
-    assert not data.CACHE.exists()
+    assert not sources.CACHE.exists()
 
 
 def test_what_is_no_dataset_gets_a_sentence(tmp_path):
@@ -221,9 +220,9 @@ def test_what_is_no_dataset_gets_a_sentence(tmp_path):
 
 
 def test_mnist_with_other_checksums_is_refused(dataset, monkeypatch):
-    splits = data._open(str(dataset), None)
-    monkeypatch.setattr(data, "_open", lambda name, folder: splits)
-    with pytest.raises(InputError, match="not the MNIST whose checksums are known"):
+    splits = sources._open(str(dataset), None)
+    monkeypatch.setattr(sources, "_open", lambda name, folder: splits)
+    with pytest.raises(InputError, match="its checksums are not the known ones"):
         data.load(data.MNIST, "test")
 
 
@@ -238,7 +237,7 @@ def test_a_hub_that_refuses_the_connection(monkeypatch):
 
 
 def test_a_hub_that_never_answers(monkeypatch):
-    monkeypatch.setattr(data, "HUB_TIMEOUT", 1)
+    monkeypatch.setattr(sources, "HUB_TIMEOUT", 1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
         monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", address)

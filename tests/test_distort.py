@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 import data
-import distort
+from digits import distort
 
 
 def measure(images):
@@ -164,7 +164,9 @@ def test_parameters_stay_within_their_limits_and_fill_them():
     for name, value in vars(STRONG).items():
         if name in read:
             distortion = distort.Distortion(**{name: value})
-            drawn = read[name](distort.draw(20_000, distortion, torch.Generator()).matrices)
+            drawn = read[name](
+                distort.draw_parameters(20_000, distortion, torch.Generator()).matrices
+            )
             limit = math.log(value) if "est" in name else value
             low, high = sorted([0 if "est" in name else -limit, limit])
             reach = 0.05 * (high - low)
@@ -172,11 +174,11 @@ def test_parameters_stay_within_their_limits_and_fill_them():
             assert drawn.abs().median() < 0.3 * max(high, -low)  # most are light
 
 
-def test_patches_and_strokes_are_on_their_share_of_a_batch(digits):
+def test_as_many_images_are_occluded_and_struck_as_told(digits):
     images = digits[:80]
-    parameters = distort.draw(80, STRONG, torch.Generator().manual_seed(3))
+    parameters = distort.draw_parameters(80, STRONG, torch.Generator().manual_seed(3))
     before = images.clone()
-    distorted = distort.apply(images, STRONG, parameters)
+    distorted = distort.apply(images, parameters, patches=32, strokes=20)
     assert torch.equal(images, before)
     warped = distort.warp(images, parameters.matrices)
     less = (distorted < warped).any((1, 2, 3))
@@ -184,6 +186,26 @@ def test_patches_and_strokes_are_on_their_share_of_a_batch(digits):
     assert less[:32].sum() > 20 and not less[32:].any()
     assert more[60:].sum() > 15 and not more[:60].any()
     assert distorted.min() >= 0 and distorted.max() <= 1
+    assert torch.equal(distort.apply(images, parameters, patches=0, strokes=0), warped)
+
+
+def test_a_share_of_each_batch_is_occluded_and_struck(drawn):
+    blank, full = torch.zeros(200, 28, 28).byte(), torch.full((200, 28, 28), 255).byte()
+    occlusion, writing = distort.Distortion(occlusion=0.4), distort.Distortion(extra_writing=0.25)
+    for images, distortion, share in (full, occlusion, 0.4), (blank, writing, 0.25):
+        for batch, _ in data.Batches(images, torch.zeros(200).long(), 50, distortion, 0, 1):
+            changed = (batch != images[0, 0, 0] / 255).any((1, 2, 3)).sum()
+            assert 0.7 * share * len(batch) <= changed <= share * len(batch)
+
+
+def test_every_device_distorts_as_the_cpu_does(digits, device):
+    parameters = distort.draw_parameters(600, STRONG, torch.Generator().manual_seed(3))
+    there = distort.Parameters(*(tensor.to(device) for tensor in parameters))
+    expected = distort.apply(digits, parameters, 200, 200)
+    found = distort.apply(digits.to(device), there, 200, 200).cpu()
+    assert (found - expected).abs().mean() < 1e-5
+    warped = distort.warp(digits.to(device), there.matrices).cpu()
+    torch.testing.assert_close(warped, distort.warp(digits, parameters.matrices), atol=1e-4, rtol=0)
 
 
 def test_a_seed_and_an_epoch_decide_the_distortions(drawn):

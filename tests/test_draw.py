@@ -21,8 +21,7 @@ from PIL import Image
 import data
 import draw
 import predict
-import scan
-import synthetic
+from digits import scan, synthetic
 
 PAGE = Path("draw.html")
 WAYS = [line for line in synthetic.WAYS.split("\n") if line]
@@ -59,6 +58,9 @@ def test_without_a_checkpoint_and_where_it_cannot_be_written_nothing_is_lost(run
 
 
 # In the browser.
+
+
+browser = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")
@@ -165,16 +167,18 @@ def compare(page, network, inks):
     assert np.abs(probabilities - expected).max() < 0.001
 
 
+@browser
 def test_fed_the_same_pixels_the_page_says_the_same(page, network):
-    compare(page, network, list(synthetic.draw(1000, seed=4)[0].numpy()))
+    compare(page, network, list(synthetic.generate(1000, seed=4)[0].numpy()))
     generator, others = np.random.default_rng(0), []
-    for image in synthetic.draw(100, seed=5)[0].numpy():
+    for image in synthetic.generate(100, seed=5)[0].numpy():
         size = generator.integers(5, 120, 2).tolist()
         ink = Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)
         others.append(np.pad(np.asarray(ink), generator.integers(0, 40, (2, 2))))
     compare(page, network, [ink for ink in others if ink.any()])
 
 
+@browser
 def test_each_digit_drawn_is_read_and_predict_reads_the_same(page, run):
     for digit in "0123456789":
         page.find_element("id", "clear").click()
@@ -190,6 +194,7 @@ def test_each_digit_drawn_is_read_and_predict_reads_the_same(page, run):
         assert (np.asarray(picture(page, "image"))[..., 0] == seen).all()
 
 
+@browser
 def test_the_bars_follow_the_stroke_and_the_answer_is_announced_at_its_end(page):
     assert text(page, "answer") == "…" and percentages(page) == [""] * 10
     stroke(page, [(0.5, 0.2), (0.5, 0.5), (0.49, 0.8)], lift=False)
@@ -207,11 +212,13 @@ def test_the_bars_follow_the_stroke_and_the_answer_is_announced_at_its_end(page)
 
 
 @pytest.mark.parametrize("kind", ["touch", "pen"])
+@browser
 def test_a_finger_and_a_pen_draw_too(page, kind):
     write(page, WAYS[0], kind)
     assert text(page, "answer") == "0"
 
 
+@browser
 def test_undo_and_clear_by_button_and_by_key(page):
     from selenium.webdriver.common.keys import Keys
 
@@ -236,9 +243,10 @@ def test_undo_and_clear_by_button_and_by_key(page):
         assert not np.asarray(picture(page, "image"))[..., :3].any()
 
 
+@browser
 def test_other_classes_show_their_names_and_run_nothing(chromium, run, network):
     names = [*HOSTILE, "T-shirt/top", "Trouser", "Ankle boot", "class 8", "class 9"]
-    save_network(network, names)
+    save_network(network, class_names=names)
     assert run(draw.main)[0] == 0
     chromium.get(PAGE.resolve().as_uri())
     labels = chromium.find_elements("css selector", "#bars li > :first-child")
@@ -251,6 +259,7 @@ def test_other_classes_show_their_names_and_run_nothing(chromium, run, network):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width, height", [(360, 640), (1000, 800)])
+@browser
 def test_it_is_readable_in_light_and_dark_on_a_phone_and_a_desktop(page, scheme, width, height):
     feature = {"name": "prefers-color-scheme", "value": scheme}
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})

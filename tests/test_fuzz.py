@@ -40,14 +40,15 @@ from hypothesis import strategies as st
 from PIL import EpsImagePlugin, Image
 
 import analysis
-import cli
 import data
 import draw as drawing
 import predict
 import robustness
-import synthetic
 import train
-from model import MLP, Checkpoint, load_checkpoint, save_checkpoint
+from digits import synthetic
+from model import MLP, load_checkpoint
+from plumbing import checkpoint as checkpoints
+from plumbing import cli, files, resume, sources
 
 CASES = int(os.environ.get("CASES", 200))
 SECONDS = 20  # that a case may take; most take milliseconds
@@ -144,8 +145,8 @@ def good(tmp_path, drawn, monkeypatch):
     write_split(Path("digits/train.parquet"), list(images[:40]), labels[:40])
     write_split(Path("digits/test.parquet"), list(images[40:60]), labels[40:60])
     with monkeypatch.context() as patch:
-        patch.setattr(train, "SAVE_EVERY", -1)
-        patch.setattr(train, "save_checkpoint", lambda _, c: save_checkpoint(Path(f"{c.epoch}"), c))
+        patch.setattr(resume, "SAVE_EVERY", -1)
+        patch.setattr(checkpoints, "save", lambda _, c: SAVE(Path(f"{c.epoch}"), c))
         assert call(train, "--dataset", "digits", "--batch-size", 20, "--epochs", 2) == 0
     Path("1").rename("unfinished.pt")
     Path("2").rename(CHECKPOINT)
@@ -154,7 +155,7 @@ def good(tmp_path, drawn, monkeypatch):
     return Path(shutil.copytree(".", tmp_path.parent / f"{tmp_path.name}-good"))
 
 
-TRAIN = train.train
+TRAIN, SAVE = train.train, checkpoints.save
 
 
 def restore(good):
@@ -164,7 +165,7 @@ def restore(good):
     shutil.copytree(good, ".", dirs_exist_ok=True)
 
 
-def files(folder):
+def contents(folder):
     return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
@@ -290,7 +291,7 @@ def test_flags(good, choices):
     last = {train: ["--epochs", 1], predict: draw(pictures)}.get(script, [])
     code = call(script, *first, *flags, *last)
     if code:
-        assert files(Path()).items() >= files(good).items()
+        assert contents(Path()).items() >= contents(good).items()
 
 
 # Checkpoints.
@@ -386,7 +387,7 @@ def use(path):
     except cli.InputError as error:
         assert str(error).startswith(f"checkpoint {path}: ")
         return
-    assert isinstance(model, MLP) and isinstance(checkpoint, Checkpoint)
+    assert isinstance(model, MLP) and isinstance(checkpoint, checkpoints.Checkpoint)
     before = path.read_bytes()
     call(analysis, "--checkpoint", path, "--dataset", "digits")
     call(analysis, "--checkpoint", path, "--json")
@@ -477,8 +478,9 @@ def test_caches(good, choices, monkeypatch):
     draw = choices.draw
     restore(good)
     expected = data.load("digits", "test")
-    monkeypatch.setattr(data, "_decode", lambda *_: expected)  # saves time
-    (path,) = data.CACHE.glob("*-test.npz")
+    decoded = expected.images.numpy(), expected.labels.numpy(), expected.class_names
+    monkeypatch.setattr(sources, "_decode", lambda *_: decoded)  # saves time
+    (path,) = sources.CACHE.glob("*-test.npz")
     content = path.read_bytes()
     kind = draw(st.sampled_from("damaged rezipped array array block".split()))
     match kind:
@@ -501,7 +503,7 @@ def test_caches(good, choices, monkeypatch):
 
 @pytest.mark.parametrize("name", ["data.pkl", "data/0", "images.npy", "fingerprint.npy"])
 def test_a_small_file_that_is_large_when_unpacked(good, name):
-    (path,) = [CHECKPOINT] if "data" in name else data.CACHE.glob("*-test.npz")
+    (path,) = [CHECKPOINT] if "data" in name else sources.CACHE.glob("*-test.npz")
     content = path.read_bytes()
     with (
         zipfile.ZipFile(io.BytesIO(content)) as archive,
@@ -583,8 +585,8 @@ def test_images(choices, monkeypatch):
     content = image(draw)
     with bounded():
         try:
-            pixels = data._pixels({"bytes": content, "path": None})
-        except Exception:  # data._decode() makes a sentence of any.
+            pixels = sources._pixels({"bytes": content, "path": None})
+        except Exception:  # sources._decode() makes a sentence of any.
             return
     assert pixels.dtype == np.uint8 and pixels.shape == (28, 28)
 
@@ -594,7 +596,7 @@ def test_images(choices, monkeypatch):
 
 def digits():
     """Files of a digit in many formats and modes: on its side, too, animated, without paper."""
-    grey = Image.fromarray(synthetic.draw(1, seed=2)[0][0].numpy()).resize((90, 112))
+    grey = Image.fromarray(synthetic.generate(1, seed=2)[0][0].numpy()).resize((90, 112))
     exif = Image.Exif()
     exif[0x0112] = 6
     modes = "1 L P LA RGB RGBA CMYK YCbCr I;16 I F".split()
@@ -603,7 +605,7 @@ def digits():
         (grey, {"save_all": True, "append_images": [grey.rotate(90)]}),
         (grey.convert("P"), {"transparency": 0}),
     ]
-    for kind, (picture, options) in product(data.FORMATS, pictures):
+    for kind, (picture, options) in product(files.PICTURE_FORMATS, pictures):
         with contextlib.suppress(OSError, ValueError, KeyError):  # not in this format
             yield save(picture, kind, **options)
 

@@ -1,5 +1,6 @@
 """The Makefile, run in a copy of the project whose path has a space."""
 
+import importlib
 import os
 import re
 import shlex
@@ -10,31 +11,19 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from PIL import Image
-
-import synthetic
 
 README = (ROOT / "README.md").read_text()
+DOCS = "\n".join(path.read_text() for path in (ROOT / "docs").glob("*.md"))
 MAKEFILE = (ROOT / "Makefile").read_text()
-TARGETS = set(re.findall(r"^([a-z]+):.*## ", MAKEFILE, re.M))
+TARGETS = set(re.findall(r"^([a-z-]+):.*## ", MAKEFILE, re.M))
+SCRIPTS = ["train", "analysis", "predict", "draw", "robustness", "benchmark"]
 PYTHON = shlex.quote(sys.executable)  # for shell scripts: its path may have a space
-SCRIPTS = ["train.py", "analysis.py", "predict.py", "draw.py", "robustness.py", "benchmark.py"]
+VARIABLES = "DATASET DEVICE RECIPE EPOCHS SEED CHECKPOINT IMAGE ARGS".split()
 
 
 def make(folder, *arguments, **variables):
     """Run make in the folder with no setting from outside; a CompletedProcess with all output."""
-    outside = (
-        "MAKE",
-        "MFLAGS",
-        "DATASET",
-        "DEVICE",
-        "RECIPE",
-        "EPOCHS",
-        "SEED",
-        "CHECKPOINT",
-        "IMAGE",
-        "ARGS",
-    )
+    outside = ("MAKE", "MFLAGS", *VARIABLES)
     environment = {k: v for k, v in os.environ.items() if not k.startswith(outside)}
     return subprocess.run(
         ["make", *arguments],
@@ -46,100 +35,143 @@ def make(folder, *arguments, **variables):
     )
 
 
+def tracked():
+    """The files of the project, as paths in it."""
+    names = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(names, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
+    return [Path(name) for name in listed.split("\0") if name and (ROOT / name).is_file()]
+
+
 @pytest.fixture
 def project(tmp_path):
     """A copy of the project without an environment."""
     folder = tmp_path / "a project"
-    names = [
-        "Makefile",
-        "requirements.txt",
-        "requirements-dev.txt",
-        "page.html",
-        *ROOT.glob("*.py"),
-    ]
-    folder.mkdir()
-    for name in names:
-        shutil.copy2(ROOT / name, folder)
-        os.utime(folder / Path(name).name, (0, 0))  # older than any environment
-    (folder / "misclassified_samples").mkdir()
+    for path in tracked():
+        (folder / path.parent).mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / path, folder / path)
+        os.utime(folder / path, (0, 0))  # older than any environment
     return folder
 
 
 def test_help_is_the_default_and_lists_every_target(project):
     shown = make(project)
     assert shown.returncode == 0 and shown.stdout == make(project, "help").stdout
-    assert set(re.findall(r"^  make (\w+)", shown.stdout, re.M)) == TARGETS
+    assert set(re.findall(r"^  make ([\w-]+)", shown.stdout, re.M)) == TARGETS
     assert TARGETS == set(re.search(r"^.PHONY: broken (.*)", MAKEFILE, re.M)[1].split())
 
 
-def test_the_readme_names_every_target_variable_and_flag_and_no_other():
-    assert set(re.findall(r"\bmake ([a-z]+)", README)) == TARGETS
+def test_the_docs_name_every_target_variable_and_flag_and_no_other(run):
+    text = README + DOCS
+    assert set(re.findall(r"\bmake ([a-z-]+)", text)) == TARGETS
     variables = set(re.findall(r"\$\((?:if \$\()?([A-Z_]+)\)", MAKEFILE)) - {"PY"}
-    of_the_tests = {"KILLS", "CASES"}
-    assert set(re.findall(r"\b([A-Z_]+)=", README)) - of_the_tests == variables
+    of_the_tests = {"KILLS", "CASES", "DIGITS"}
+    assert set(re.findall(r"\b([A-Z_]+)=", text)) - of_the_tests == variables
     known = set()
     for script in SCRIPTS:
-        shown = subprocess.run(
-            [sys.executable, ROOT / script, "--help"], capture_output=True, text=True, check=True
-        )
-        known |= set(re.findall(r"(?<!\S)--[a-z-]+", shown.stdout)) - {"--help"}
-    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) - {"--index-url", "--help"} == known
+        code, out, _ = run(importlib.import_module(script).main, "--help")
+        assert code == 0
+        known |= set(re.findall(r"(?<!\S)--[a-z0-9-]+", out)) - {"--help"}
+    others = {"--index-url", "--help"}
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", text)) - others == known
+
+
+def test_every_script_that_the_readme_counts_has_its_target():
+    assert {f"{script}.py" for script in SCRIPTS} == {
+        path.name for path in ROOT.glob("*.py") if "cli.run(main)" in path.read_text()
+    }
+    assert set(SCRIPTS) < TARGETS
+
+
+@pytest.fixture
+def played(project):
+    """The project with a Python that prints what it is to run; training leaves a checkpoint."""
+    python = project / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(
+        '#!/bin/sh\nprintf \'<%s> \' "$@"; echo\nif [ "$1" = train.py ]; then touch "$3"; fi\n'
+    )
+    python.chmod(0o755)
+    for marker in ("installed", "installed-dev"):
+        (project / ".venv" / marker).touch()
+    return project
+
+
+def commands(shown):
+    """The words of each command that was run."""
+    assert shown.returncode == 0, shown.stdout
+    lines = [line for line in shown.stdout.splitlines() if line.startswith("<")]
+    return [re.findall("<(.*?)> ", line) for line in lines]
+
+
+def test_variables_become_flags_and_may_have_spaces(played):
+    given = ["DATASET=my data", "DEVICE=cuda:1", "RECIPE=quick", "EPOCHS=3", "SEED=4"]
+    given += ["CHECKPOINT=my net.pt", "ARGS=--json --beta1 0.5"]
+    shown = {
+        target: commands(make(played, target, *given)) for target in SCRIPTS if target != "predict"
+    }
+    net, data = ["--checkpoint", "my net.pt"], ["--dataset", "my data"]
+    device, args = ["--device", "cuda:1"], ["--json", "--beta1", "0.5"]
+    schedule = ["--recipe", "quick", "--epochs", "3", "--seed", "4"]
+    assert shown == {
+        "train": [["train.py", *net, *data, *device, *schedule, *args]],
+        "analysis": [["analysis.py", *net, *data, *device, *args]],
+        "draw": [["draw.py", *net, *args]],
+        "robustness": [["robustness.py", *net, *data, *device, *args]],
+        "benchmark": [["benchmark.py", *data, *device, *args]],
+    }
+    assert commands(make(played, "demo", *given)) == [
+        ["train.py", "--dataset", "synthetic", "--checkpoint", "demo/checkpoint.pt"]
+        + [*device, *schedule],
+        ["analysis.py", "--checkpoint", "demo/checkpoint.pt", "--output"]
+        + ["demo/misclassified_samples", *device],
+    ]
+    assert commands(make(played, "train")) == [["train.py", "--checkpoint", "checkpoint.pt"]]
+
+
+def test_without_a_checkpoint_it_trains_first(played):
+    for target, script in ("analysis", "analysis.py"), ("draw", "draw.py"):
+        first, second = commands(make(played, target, f"CHECKPOINT={target}.pt", "EPOCHS=2"))
+        assert first == ["train.py", "--checkpoint", f"{target}.pt", "--epochs", "2"]
+        assert second == [script, "--checkpoint", f"{target}.pt"]
+        assert len(commands(make(played, target, f"CHECKPOINT={target}.pt"))) == 1
+
+
+def test_pictures_are_named_by_a_variable(played):
+    (played / "checkpoint.pt").touch()
+    pictures = "IMAGE='my digit.png' 8.png"
+    (command,) = commands(make(played, "predict", pictures, "ARGS=--save-input seen"))
+    assert command[3:] == ["my digit.png", "8.png", "--save-input", "seen"]
+    shown = make(played, "predict")
+    assert shown.returncode == 2 and "name a picture: make predict IMAGE=photo.jpg" in shown.stdout
+
+
+def test_the_tests_are_run_with_and_without_the_browser(played):
+    for target, more in ("test", ["-m", "not browser"]), ("test-all", []):
+        lint, tests = commands(make(played, target))
+        assert lint == ["-m", "ruff", "check", "."]
+        assert tests[:2] == ["-m", "pytest"] and tests[tests.index("tests") + 1 :] == more
 
 
 @pytest.mark.skipif(
     not (Path(sys.prefix) / "installed").exists(), reason="needs the environment of `make install`"
 )
-def test_train_analysis_demo_clean_and_remove(project):
+def test_demo_clean_and_remove(project):
+    before = {path.relative_to(project) for path in project.rglob("*")}
     (project / ".venv").symlink_to(sys.prefix)
-    shown = make(project, "analysis", "DATASET=synthetic", "EPOCHS=1", "DEVICE=cpu", "SEED=4")
-    assert shown.returncode == 0, shown.stdout
-    assert "training first" in shown.stdout and "seed 4" in shown.stdout
-    pictures = list((project / "misclassified_samples").iterdir())
-    assert len(pictures) == 11
-    before = (project / "checkpoint.pt").read_bytes()
-
-    shown = make(project, "analysis", "ARGS=--json")
-    assert shown.returncode == 0 and "training first" not in shown.stdout
-    assert shown.stdout.splitlines()[-1].startswith("{")
-
-    Image.fromarray(synthetic.draw(1, seed=0)[0][0].numpy()).save(project / "my digit.png")
-    shown = make(project, "predict", "IMAGE='my digit.png'", "ARGS=--save-input seen")
-    assert shown.returncode == 0 and shown.stdout.endswith("%  my digit.png\n"), shown.stdout
-    assert (project / "seen" / "01_my digit_28x28.png").exists()
-    shown = make(project, "predict")
-    assert shown.returncode == 2 and "name a picture: make predict IMAGE=photo.jpg" in shown.stdout
-    shutil.rmtree(project / "seen")
-    (project / "my digit.png").unlink()
-    shown = make(project, "draw")
-    assert shown.returncode == 0 and (project / "draw.html").exists(), shown.stdout
-
-    shown = make(project, "robustness")
-    assert shown.returncode == 0 and (project / "robustness.png").exists(), shown.stdout
-
-    shutil.copy(project / "checkpoint.pt", project / "my checkpoint.pt")
-    shown = make(project, "analysis", "CHECKPOINT=my checkpoint.pt")
-    assert shown.returncode == 0 and "training first" not in shown.stdout
-    (project / "my checkpoint.pt").unlink()
-
-    shown = make(project, "demo", "EPOCHS=1")
+    shown = make(project, "demo", "EPOCHS=1", "DEVICE=cpu")
     assert shown.returncode == 0, shown.stdout
     assert len(list((project / "demo" / "misclassified_samples").iterdir())) == 11
-    assert (project / "checkpoint.pt").read_bytes() == before
-
     assert make(project, "train", "ARGS=--epochs 0").returncode != 0
-    assert (project / "checkpoint.pt").read_bytes() == before
+    for name in ("checkpoint.pt", "draw.html", "robustness.png", ".784-128-10-left"):
+        (project / name).touch()
+    pictures = project / "misclassified_samples"
+    shutil.copytree(project / "demo" / pictures.name, pictures, dirs_exist_ok=True)
+    (pictures / "mine.png").write_text("mine")
 
-    (project / "misclassified_samples" / "mine.png").write_text("mine")
     assert make(project, "clean").returncode == 0
-    left = {
-        str(path.relative_to(project)) for path in project.rglob("*") if ".venv" not in str(path)
-    }
-    assert left == {
-        *("Makefile", "requirements.txt", "requirements-dev.txt", "page.html"),
-        *(path.name for path in ROOT.glob("*.py")),
-        *("misclassified_samples", "misclassified_samples/mine.png"),
-    }
     (project / ".venv").unlink()
+    left = {path.relative_to(project) for path in project.rglob("*")}
+    assert left == before | {Path("misclassified_samples/mine.png")}
     (project / ".venv").mkdir()
     assert make(project, "remove").returncode == 0 and not (project / ".venv").exists()
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import MNIST
+from conftest import MNIST, train_network
 from paper import on_paper, plain, read_picture
 from PIL import Image
 
@@ -21,7 +21,8 @@ import data
 import recipes
 import robustness
 import train
-from model import MLP, evaluate, load_checkpoint
+from model import evaluate, load_checkpoint
+from plumbing import sources
 
 pytestmark = pytest.mark.skipif(not MNIST, reason="no folder with MNIST: make test DATASET=folder")
 
@@ -29,20 +30,15 @@ pytestmark = pytest.mark.skipif(not MNIST, reason="no folder with MNIST: make te
 @pytest.fixture(autouse=True)
 def cache(monkeypatch, tmp_path_factory):
     """One cache for all tests, so that the images are decoded once."""
-    monkeypatch.setattr(data, "CACHE", tmp_path_factory.getbasetemp() / "cache")
+    monkeypatch.setattr(sources, "CACHE", tmp_path_factory.getbasetemp() / "cache")
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")  # of the processes that read_pictures() starts
 
 
 @functools.cache
 def trained(dataset, recipe, seed, **settings):
     """A network trained by a recipe, some of its settings replaced."""
-    torch.manual_seed(seed)
-    model = MLP()
     recipe = replace(recipes.RECIPES[recipe], **settings)
-    optimizer = train.Adam(model.parameters(), recipe)
-    for _ in train.train(model, optimizer, data.load(dataset, "train"), recipe, seed):
-        pass
-    return model
+    return train_network(data.load(dataset, "train"), recipe, seed)
 
 
 def accuracy(model, images=None):

@@ -6,30 +6,19 @@ import resource
 import numpy as np
 import pytest
 import torch
+from conftest import FACTS, HISTORY, save_network
 
 import data
 import recipes
-import train
-from cli import InputError
-from model import MLP, evaluate, load_checkpoint, save_checkpoint, snapshot
+from model import MLP, evaluate, load_checkpoint
+from plumbing.cli import InputError
+from plumbing.optimizer import Adam
 
 
 @pytest.fixture
 def model():
     torch.manual_seed(0)
     return MLP()
-
-
-FACTS = {
-    "dataset": "synthetic",
-    "class_names": list("0123456789"),
-    "recipe": {"recipe": "quick", "epochs": 1},
-    "seed": 0,
-    "epoch": 1,
-    "history": [{"epoch": 1, "loss": 0.5, "errors": 7}],
-    "test_accuracy": 0.9,
-    "optimizer": {},
-}
 
 
 def random_images(count):
@@ -78,13 +67,14 @@ def test_evaluate_agrees_with_a_count_by_hand(model):
 
 
 def test_save_and_load(tmp_path, model):
-    save_checkpoint(tmp_path / "c.pt", snapshot(model, **FACTS))
+    save_network(model, tmp_path / "c.pt", seed=3)
     loaded, checkpoint = load_checkpoint(tmp_path / "c.pt")
     images, labels = random_images(10)
     assert torch.equal(
         evaluate(loaded, images, labels).logits, evaluate(model, images, labels).logits
     )
-    assert {name: getattr(checkpoint, name) for name in FACTS} == FACTS
+    assert {name: getattr(checkpoint, name) for name in FACTS} == FACTS | {"seed": 3}
+    assert (checkpoint.epoch, checkpoint.history, checkpoint.test_accuracy) == (1, HISTORY, 0.95)
     assert checkpoint.versions["torch"] == torch.__version__
 
 
@@ -108,7 +98,7 @@ def damage(path, content):
         **{f"{key} of another type": whole | {key: None} for key in whole},
         "names that are numbers": whole | {"class_names": list(range(10))},
         "nine names": whole | {"class_names": ["x"] * 9},
-        "no name of the recipe": whole | {"recipe": {}},
+        "no name of the recipe": whole | {"settings": {}},
         "another history": whole | {"history": []},
         "a history without errors": whole | {"history": [{"epoch": 1}]},
         "code in a zip": {"weights": Code()},
@@ -119,7 +109,7 @@ def damage(path, content):
 
 def test_what_is_no_checkpoint_is_refused_and_not_run(tmp_path, model):
     path = tmp_path / "c.pt"
-    save_checkpoint(path, snapshot(model, **FACTS))
+    save_network(model, path)
     for name, content in damage(tmp_path / "other.pt", path.read_bytes()):
         path.write_bytes(content)
         with pytest.raises(InputError, match="damaged, or not written by train.py"):
@@ -131,7 +121,7 @@ def test_what_is_no_checkpoint_is_refused_and_not_run(tmp_path, model):
     "other", [torch.nn.Linear(784, 10), torch.nn.Sequential(torch.nn.Linear(784, 64))]
 )
 def test_another_architecture_is_refused(tmp_path, other):
-    save_checkpoint(tmp_path / "c.pt", snapshot(other, **FACTS))
+    save_network(other, tmp_path / "c.pt")
     with pytest.raises(InputError, match="not those of a 784-128-10 network"):
         load_checkpoint(tmp_path / "c.pt")
 
@@ -139,7 +129,7 @@ def test_another_architecture_is_refused(tmp_path, other):
 def test_weights_that_are_not_finite_are_refused(tmp_path, model):
     with torch.no_grad():
         model.layers[1].weight[3, 4] = torch.nan
-    save_checkpoint(tmp_path / "c.pt", snapshot(model, **FACTS))
+    save_network(model, tmp_path / "c.pt")
     with pytest.raises(InputError, match="not finite"):
         load_checkpoint(tmp_path / "c.pt")
 
@@ -153,7 +143,7 @@ def test_a_missing_checkpoint_says_to_train_and_a_folder_is_none(tmp_path):
 
 def test_a_full_disk_while_saving_leaves_the_old_checkpoint(tmp_path, model):
     path = tmp_path / "c.pt"
-    save_checkpoint(path, snapshot(model, **FACTS))
+    save_network(model, path)
     before = path.read_bytes()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # bytes a file may have
@@ -161,7 +151,7 @@ def test_a_full_disk_while_saving_leaves_the_old_checkpoint(tmp_path, model):
         with pytest.raises(
             OSError, match="c.pt could not be written .*; what stood there is not lost"
         ):
-            save_checkpoint(path, snapshot(model, **FACTS | {"seed": 2}))
+            save_network(model, path, seed=2)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert path.read_bytes() == before
@@ -169,11 +159,12 @@ def test_a_full_disk_while_saving_leaves_the_old_checkpoint(tmp_path, model):
 
 
 @pytest.mark.parametrize("recipe", recipes.RECIPES.values(), ids=recipes.RECIPES)
-def test_adam_is_pytorchs(model, recipe):
-    images, labels = random_images(64)
-    other = MLP()
+def test_adam_is_pytorchs(recipe, device):
+    images, labels = (tensor.to(device) for tensor in random_images(64))
+    torch.manual_seed(0)
+    model, other = MLP().to(device), MLP().to(device)
     other.load_state_dict(model.state_dict())
-    mine = train.Adam(model.parameters(), recipe)
+    mine = Adam(model, recipe.beta1, recipe.beta2)
     theirs = torch.optim.Adam(other.parameters(), 0.01, betas=(recipe.beta1, recipe.beta2))
     for _ in range(5):
         for network, optimizer, rate in (model, mine, [0.01]), (other, theirs, []):
@@ -182,3 +173,10 @@ def test_adam_is_pytorchs(model, recipe):
             optimizer.step(*rate)
     for parameter, like in zip(model.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(parameter, like, atol=1e-5, rtol=1e-4)
+
+
+def test_every_device_evaluates_as_the_cpu_does(model, device):
+    images, labels = random_images(2_345)
+    here, there = (evaluate(model.to(d), images.to(d), labels.to(d)) for d in ("cpu", device))
+    torch.testing.assert_close(here.logits, there.logits.cpu(), atol=1e-4, rtol=1e-4)
+    assert abs(here.errors - there.errors) <= 2

@@ -13,14 +13,13 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 import data
 import predict
-import scan
-import synthetic
+from digits import scan, synthetic
 
 
 @pytest.fixture(scope="module")
 def digits():
     """Images uint8 [200, 28, 28] as `fit` makes them, and labels."""
-    images, labels = synthetic.draw(200, seed=3)
+    images, labels = synthetic.generate(200, seed=3)
     return np.stack([scan.fit(image) for image in images.numpy() / 255]), labels.numpy()
 
 
@@ -296,7 +295,8 @@ def test_predict_prints_the_networks_answer_for_each_picture(run, digits, networ
 
 
 def test_other_classes_have_their_names(run, digits, network):
-    save_network(network, ["T-shirt/top", *(f"class {n}" for n in range(1, 9)), "Ankle boot"])
+    names = ["T-shirt/top", *(f"class {n}" for n in range(1, 9)), "Ankle boot"]
+    save_network(network, class_names=names)
     Image.fromarray(digits[0][list(digits[1]).index(0)]).save("a.png")
     _, out, _ = run(predict.main, "a.png")
     assert out.splitlines()[3].startswith("T-shirt/top  ")

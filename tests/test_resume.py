@@ -1,21 +1,21 @@
 """Runs that are cut short and go on, bit for bit."""
 
+import contextlib
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, write_split
+from conftest import write_split
+from processes import run_train, start, wait_for
 
-import model as model_file
 import recipes
 import train
 from model import load_checkpoint
+from plumbing import checkpoint as checkpoints
+from plumbing import files, resume
 
 FLAGS = ["--dataset", "digits", "--batch-size", 100, "--seed", 3]  # 5 steps an epoch
 CHECKPOINT = Path("checkpoint.pt")
@@ -90,49 +90,56 @@ def test_in_the_first_epoch_nothing_is_saved(run, dataset, cut):
     assert CHECKPOINT.read_text() == "mine"
 
 
-@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
-def test_a_process_that_is_ended_can_go_on(run, dataset, end):
-    flags = [str(flag) for flag in (*FLAGS, "--epochs", 300)]
-    assert run(train.main, *flags)[0] == 0
-    whole = state()
-    CHECKPOINT.unlink()
-    code = (
-        # Under nohup, or behind an &, they may be ignored from the start.
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
-        "[signal.signal(n, signal.SIG_DFL) for n in (signal.SIGHUP, signal.SIGTERM)];"
-        "import train, cli; train.SAVE_EVERY = 0; cli.run(train.main)"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, *flags],
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(torch.get_num_threads())},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    while not process.stdout.readline().lstrip().startswith("20 "):
-        assert process.poll() is None
-    process.send_signal(end)
+LONG = [*FLAGS, "--epochs", 120]
+
+
+@pytest.fixture(scope="module")
+def long_run(tmp_path_factory, drawn):
+    """The state that an uninterrupted run of LONG ends with."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("long"))
+        for split, part in (("train", slice(500)), ("test", slice(500, 600))):
+            images, labels = (tensor[part] for tensor in drawn)
+            write_split(Path(f"digits/{split}.parquet"), list(images.numpy()), labels.tolist())
+        start(run_train, *LONG).join()
+        return state()
+
+
+@pytest.mark.parametrize(
+    "end", [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGKILL")]
+)
+def test_a_process_that_is_ended_can_go_on(run, dataset, long_run, end):
+    process = start(run_train, *LONG)
+    wait_for(lambda: Path("out").exists() and "\n   20  " in Path("out").read_text(), process)
+    os.kill(process.pid, end)
     if end != signal.SIGKILL:
-        process.send_signal(end)  # a second one loses nothing
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == (-end if end == signal.SIGKILL else 130)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, end)  # a second one loses nothing
+    process.join(60)
+    assert process.exitcode == (-end if end == signal.SIGKILL else 130)
+    err = Path("err").read_text()
     assert end == signal.SIGKILL or "epochs are saved, go on with: make train ARGS=--resume" in err
-    time.sleep(1)  # what is younger may be in use, and is not removed
     assert run(train.main, "--resume")[0] == 0
+    assert same(state(), long_run)
+    mine = {path.name for path in Path().iterdir() if not path.name.startswith(files.PREFIX)}
+    assert mine == {".cache", "checkpoint.pt", "digits", "tmp", "out", "err"}
+
+
+def test_on_every_device_it_ends_with_the_same_weights(run, dataset, cut, device):
+    flags = [*FLAGS, "--recipe", "robust", "--epochs", 4, "--device", device]
+    run(train.main, *flags)
+    whole = state()
+    cut(12)
+    assert run(train.main, *flags)[0] == 130
+    assert run(train.main, "--resume", "--device", device)[0] == 0
     assert same(state(), whole)
-    assert {path.name for path in Path().iterdir()} == {".cache", "checkpoint.pt", "digits"}
 
 
 def test_the_same_seed_gives_the_same_weights_in_another_process(run, dataset):
-    run(train.main, *FLAGS, "--recipe", "robust", "--epochs", 3)
+    flags = [*FLAGS, "--recipe", "robust", "--epochs", 3]
+    run(train.main, *flags)
     here = state()
-    subprocess.run(
-        [sys.executable, ROOT / "train.py", "--recipe", "robust", "--epochs", "3"]
-        + [str(flag) for flag in FLAGS],
-        env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())},
-        check=True,
-        capture_output=True,
-    )
+    start(run_train, *flags).join()
     assert same(state(), here)
 
 
@@ -201,11 +208,11 @@ def change(**values):
             ),
             "its layers.3.bias.exp_avg_sq does not fit",
         ),
-        (lambda c: change(recipe=c["recipe"] | {"epochs": "many"}), "its settings are damaged"),
-        (lambda c: change(recipe=c["recipe"] | {"rotation": -1e9}), "its settings are damaged"),
-        (lambda c: change(recipe={"recipe": "accurate"}), "its settings are damaged"),
+        (lambda c: change(settings=c["settings"] | {"epochs": "many"}), "its settings are damaged"),
+        (lambda c: change(settings=c["settings"] | {"rotation": -1e9}), "its settings are damaged"),
+        (lambda c: change(settings={"recipe": "accurate"}), "its settings are damaged"),
         (
-            lambda c: change(recipe=c["recipe"] | {"recipe": ["x"]}),
+            lambda c: change(settings=c["settings"] | {"recipe": ["x"]}),
             "damaged, or not written by train.py",
         ),
         (lambda c: change(seed=-1), "its settings are damaged"),
@@ -234,7 +241,7 @@ def test_a_dataset_smaller_than_a_batch_is_refused(run, dataset, cut, drawn):
     images, labels = drawn[0].numpy(), drawn[1].tolist()
     write_split(dataset / "train.parquet", list(images[:350]), labels[:350])
     code, _, err = run(train.main, "--resume")
-    assert code == 2 and "its batch size does not fit 1 epochs of 350 images" in err
+    assert code == 2 and "a batch size of 500 exceeds the 350 training images" in err
 
 
 def test_a_dataset_of_other_classes_is_refused(run, dataset, cut, drawn):
@@ -250,6 +257,9 @@ def test_a_dataset_of_other_classes_is_refused(run, dataset, cut, drawn):
 # When it is saved.
 
 
+SAVE = checkpoints.save
+
+
 @pytest.fixture
 def saves(monkeypatch):
     """The epochs of the checkpoints that are saved, in a list."""
@@ -257,9 +267,9 @@ def saves(monkeypatch):
 
     def save(path, checkpoint):
         epochs.append(checkpoint.epoch)
-        model_file.save_checkpoint(path, checkpoint)
+        SAVE(path, checkpoint)
 
-    monkeypatch.setattr(train, "save_checkpoint", save)
+    monkeypatch.setattr(checkpoints, "save", save)
     return epochs
 
 
@@ -268,7 +278,7 @@ def test_it_is_saved_every_few_seconds_and_at_the_end(run, dataset, saves, monke
     assert saves == [10]  # fast epochs write no file each
     saves.clear()
     clock = iter(range(10**6))
-    monkeypatch.setattr(train.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(resume.time, "perf_counter", lambda: next(clock))
     run(train.main, *FLAGS, "--epochs", 10)
     assert 3 <= len(saves) < 10 and saves[-1] == 10
     _, checkpoint = load_checkpoint(CHECKPOINT)
@@ -276,21 +286,21 @@ def test_it_is_saved_every_few_seconds_and_at_the_end(run, dataset, saves, monke
 
 
 def test_training_goes_on_when_it_cannot_be_saved_for_a_while(run, dataset, monkeypatch):
-    monkeypatch.setattr(train, "SAVE_EVERY", 0)
+    monkeypatch.setattr(resume, "SAVE_EVERY", 0)
 
     def full(path, checkpoint):
         if checkpoint.epoch < 3:
             raise OSError("the disk is full")
-        model_file.save_checkpoint(path, checkpoint)
+        SAVE(path, checkpoint)
 
-    monkeypatch.setattr(train, "save_checkpoint", full)
+    monkeypatch.setattr(checkpoints, "save", full)
     code, _, err = run(train.main, *FLAGS, "--epochs", 3)
     assert code == 0 and err == "train.py: the disk is full; training goes on\n" * 2
     assert load_checkpoint(CHECKPOINT)[1].epoch == 3
 
 
 def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(run, dataset, monkeypatch):
-    monkeypatch.setattr(train, "SAVE_EVERY", 0)
+    monkeypatch.setattr(resume, "SAVE_EVERY", 0)
     rates = iter([0.01] * 12 + [float("inf")] * 100)
     monkeypatch.setattr(train, "learning_rate", lambda *args: next(rates))
     code, _, err = run(train.main, *FLAGS, "--epochs", 6)
@@ -307,3 +317,16 @@ def test_files_have_the_permissions_of_the_umask(run, dataset):
         os.umask(before)
     for path in (CHECKPOINT, *Path(".cache").iterdir()):
         assert path.stat().st_mode & 0o777 == 0o640
+
+
+def test_a_checkpoint_of_an_earlier_version_goes_on(run, dataset, cut):
+    flags = [*FLAGS, "--epochs", 4]
+    run(train.main, *flags)
+    whole = state()
+    cut(12)
+    run(train.main, *flags)
+    content = torch.load(CHECKPOINT, weights_only=True)
+    content["recipe"] = content.pop("settings")  # as it was called at first
+    torch.save(content, CHECKPOINT)
+    assert run(train.main, "--resume")[0] == 0
+    assert same(state(), whole)

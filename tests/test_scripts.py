@@ -18,8 +18,9 @@ import analysis
 import data
 import recipes
 import train
-import traits
+from digits import traits
 from model import MLP, evaluate, load_checkpoint
+from plumbing.optimizer import Adam
 
 
 @pytest.fixture
@@ -45,10 +46,11 @@ def test_train_prints_a_header_a_line_per_epoch_and_a_summary(run, dataset):
     summary = json.loads(lines[-1])
     assert lines[0].startswith(f"device      {summary['device']} (")
     model, checkpoint = load_checkpoint(dataset.parent / "checkpoint.pt")
-    result = evaluate(model, *data.load("digits", "test")[:2])
+    test = data.load("digits", "test")
+    result = evaluate(model, test.images, test.labels)
     assert summary["errors"] == result.errors == checkpoint.history[-1]["errors"]
     assert summary["test_accuracy"] == result.accuracy == checkpoint.test_accuracy
-    assert checkpoint.recipe == {
+    assert checkpoint.settings == {
         "recipe": "accurate",
         "epochs": 3,
         "batch_size": 500,  # the recipe's is larger than the dataset
@@ -78,7 +80,7 @@ def test_the_seed_decides_the_order_of_the_images(dataset):
     for seed in (1, 1, 2):
         torch.manual_seed(0)
         model = MLP()
-        optimizer = train.Adam(model.parameters(), recipe)
+        optimizer = Adam(model, recipe.beta1, recipe.beta2)
         losses.append(list(train.train(model, optimizer, split, recipe, seed)))
     assert losses[0] == losses[1] != losses[2]
 
@@ -140,14 +142,12 @@ def test_mnist_by_its_name_is_never_replaced(run):
 
 def test_a_second_run_starts_fast_because_it_imports_little(trained):
     code = (
-        "import sys, train, analysis, cli;"
+        "import sys, train, analysis; from plumbing import cli;"
         "sys.argv = ['train.py', '--dataset', 'digits', '--epochs', '1']; cli.run(train.main);"
         "sys.argv = ['analysis.py']; cli.run(analysis.main);"
         "print({'datasets', 'torchvision', 'torch._dynamo'} & set(sys.modules))"
     )
-    shown = subprocess.run(
-        [sys.executable, "-c", code], env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
-    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert shown.stdout.splitlines()[-1] == "set()", shown.stderr
 
 
@@ -199,14 +199,14 @@ def test_traits_are_told_of_the_mistakes_and_of_each_picture(run, trained):
     _, out, _ = run(analysis.main, "--json")
     worst = json.loads(out.splitlines()[-1])["worst"]
     train_split, test = data.load("digits", "train"), data.load("digits", "test")
-    comparison = traits.compare(*test[:2], *train_split[:2])
+    comparison = traits.compare(test.images, test.labels, train_split.images, train_split.labels)
     assert [m["trait"] for m in worst] == [traits.describe(comparison, m["index"]) for m in worst]
     assert len({m["trait"] for m in worst}) > 1
     for name, mistake in zip(pictures(), worst, strict=True):
         assert f"{Path('misclassified_samples') / name}  {mistake['trait']}\n" in out
 
     model, _ = load_checkpoint(trained.parent / "checkpoint.pt")
-    wrong = evaluate(model, *test[:2]).logits.argmax(1) != test.labels
+    wrong = evaluate(model, test.images, test.labels).logits.argmax(1) != test.labels
     for row in traits.frequencies(comparison, wrong):
         shown = re.search(rf"^{row.trait} +([\d.]+)% +([\d.]+)% +([\d.]+)", out, re.M)
         expected = 100 * row.mistakes, 100 * row.correct, row.ratio
@@ -287,10 +287,10 @@ def test_class_names_of_any_kind(run, tmp_path, drawn):
         (["--epochs", "-3"], "'-3' is not a whole number from 1"),
         (["--epochs", "many"], "'many' is not a whole number"),
         (["--batch-size", "1.5"], "'1.5' is not a whole number"),
-        (["--batch-size", "501"], "--batch-size 501 exceeds the 500 images"),
-        (["--learning-rate", "nan"], "'nan' is not a number above 0"),
-        (["--learning-rate", "-1"], "'-1' is not a number above 0"),
-        (["--learning-rate", "inf"], "'inf' is not a number above 0"),
+        (["--batch-size", "501"], "a batch size of 501 exceeds the 500 training images"),
+        (["--learning-rate", "nan"], "'nan' is not a number from 1e-09 to 1e+38"),
+        (["--learning-rate", "-1"], "'-1' is not a number from"),
+        (["--learning-rate", "inf"], "'inf' is not a number from"),
         (["--rotation", "181"], "'181' is not a number from 0 to 180"),
         (["--largest", "0.9"], "'0.9' is not a number from 1 to 10"),
         (["--occlusion", "nan"], "'nan' is not a number from 0 to 1"),
@@ -353,21 +353,22 @@ def test_a_closed_pipe_ends_a_run_with_a_sentence(trained):
     process.stdout.close()
     assert process.wait(60) == 1
     assert " of 100000 epochs are saved, go on with: make train" in process.stderr.read()
-    assert load_checkpoint(trained.parent / "checkpoint.pt")[1].recipe["epochs"] == 100_000
+    assert load_checkpoint(trained.parent / "checkpoint.pt")[1].settings["epochs"] == 100_000
 
 
 def test_ctrl_c_while_pytorch_is_imported_shows_no_traceback():
-    code = """import cli, signal
+    code = """from plumbing import cli
+import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored here, by nohup
+cli.set_up()
 signal.raise_signal(signal.SIGINT)"""
-    shown = subprocess.run(
-        [sys.executable, "-c", code], env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
-    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (shown.returncode, shown.stderr) == (-signal.SIGINT, "interrupted\n")
+    start = 'from plumbing import cli\n\nif __name__ == "__main__":\n    cli.set_up()\n'
     for script in ROOT.glob("*.py"):
         if "cli.run(main)" in (text := script.read_text()):
-            imports = re.findall(r"^(?:import|from) (\w+)", text, re.M)
-            assert imports[0] == "cli"  # before the long imports
+            before, set_up, _ = text.partition(start)
+            assert set_up and "import" not in before  # before the long imports
 
 
 def test_a_closed_standard_output_and_one_without_unicode(trained):

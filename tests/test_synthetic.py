@@ -1,16 +1,16 @@
 import torch
 
-import synthetic
+from digits import synthetic
 
 
 def test_a_seed_decides_the_drawing_and_nothing_else_does(drawn):
     state = torch.get_rng_state()
     torch.rand(3)
-    again = synthetic.draw(600, seed=2)
+    again = synthetic.generate(600, seed=2)
     assert all(torch.equal(*pair) for pair in zip(drawn, again, strict=True))
-    assert not torch.equal(synthetic.draw(600, seed=3)[0], drawn[0])
+    assert not torch.equal(synthetic.generate(600, seed=3)[0], drawn[0])
     torch.set_rng_state(state)
-    synthetic.draw(20, seed=2)
+    synthetic.generate(20, seed=2)
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -21,7 +21,7 @@ def test_images_and_labels_are_those_of_a_dataset(drawn):
     assert labels.bincount().tolist() == [60] * 10
     assert labels[:20].tolist() != sorted(labels[:20].tolist())
     for count in (1, 7, 13):
-        images, labels = synthetic.draw(count, seed=0)
+        images, labels = synthetic.generate(count, seed=0)
         assert len(images) == len(labels) == count
 
 

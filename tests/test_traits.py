@@ -7,9 +7,9 @@ import torch
 from conftest import MNIST
 
 import data
-import synthetic
-import traits
-from distort import PIXEL, affine, pen, warp
+from digits import synthetic, traits
+from digits.distort import PIXEL, affine, pen, warp
+from plumbing import sources
 
 CAUSES = {
     "slanted": "slant",
@@ -153,7 +153,7 @@ def test_an_image_is_compared_with_its_class_alone():
 
 
 def test_drawn_digits_rarely_show_a_trait_and_whatever_else_is_compared(drawn):
-    references = synthetic.draw(2000, seed=3)
+    references = synthetic.generate(2000, seed=3)
     comparison = traits.compare(*drawn, *references)
     shown = (comparison.scores > 1).float().mean(0)
     sides = torch.tensor([1 if name in traits.ONE_SIDED else 2 for name in traits.TRAITS])
@@ -169,14 +169,14 @@ def test_drawn_digits_rarely_show_a_trait_and_whatever_else_is_compared(drawn):
     "cause, share", [("slanted", 0.6), ("narrowed", 0.5), ("wiped", 0.9), ("struck", 0.6)]
 )
 def test_causes_are_named_on_drawn_digits(cause, share):
-    references = synthetic.draw(2000, seed=3)
-    assert share_named(cause, *synthetic.draw(1000, seed=4), references) >= share
+    references = synthetic.generate(2000, seed=3)
+    assert share_named(cause, *synthetic.generate(1000, seed=4), references) >= share
 
 
 @pytest.mark.skipif(not MNIST, reason="no folder with MNIST: make test DATASET=folder")
 @pytest.mark.parametrize("cause", CAUSES)
 def test_causes_are_named_on_mnist(cause, monkeypatch, tmp_path_factory):
-    monkeypatch.setattr(data, "CACHE", tmp_path_factory.getbasetemp() / "cache")
+    monkeypatch.setattr(sources, "CACHE", tmp_path_factory.getbasetemp() / "cache")
     images, labels, _ = data.load(MNIST, "train")
     references = images[:50_000], labels[:50_000]
     assert share_named(cause, images[50_000:54_000], labels[50_000:54_000], references) >= 0.8

@@ -8,7 +8,7 @@ import math
 
 import torch
 
-import distort
+from digits import distort
 
 # Ways of writing each digit: strokes, each the control points x,y that the pen visits, in MNIST's
 # 20 x 20 pixel box, x to the right and y down. All ways of one digit are equally likely.
@@ -133,7 +133,7 @@ def write(strokes, count, generator):
     return (255 * ink).round().to(torch.uint8)
 
 
-def draw(count, seed):
+def generate(count, seed):
     """Images uint8 [count, 28, 28] and labels int64 [count], balanced and in random order.
 
     The same seed draws the same images, whatever else draws random numbers.

@@ -84,22 +84,22 @@ def occlude(images, low, high):
     return images * ~(y[:, None, :, None] & x[:, None, None, :])
 
 
-def limit(unit, low, high, default=0.0):
-    """A field whose default distorts nothing."""
-    return field(default=default, metadata={"unit": unit, "range": (low, high)})
+def setting(unit, low, high, **default):
+    """A field of a dataclass that knows its unit and range, by which a flag is made of it."""
+    return field(metadata={"unit": unit, "range": (low, high)}, **default)
 
 
 @dataclass(frozen=True)
 class Distortion:
-    """How far the images of a training run are distorted."""
+    """How far the images of a training run are distorted; as it is made, not at all."""
 
-    rotation: float = limit("degrees either way", 0.0, 180.0)
-    slant: float = limit("degrees either way", 0.0, 80.0)
-    smallest: float = limit("factor to which width and height shrink", 0.1, 1.0, default=1.0)
-    largest: float = limit("factor to which width and height grow", 1.0, 10.0, default=1.0)
-    shift: float = limit("pixels each way", 0.0, 28.0)
-    occlusion: float = limit("share of the images with a patch wiped out", 0.0, 1.0)
-    extra_writing: float = limit("share of the images with a stray stroke", 0.0, 1.0)
+    rotation: float = setting("degrees either way", 0, 180, default=0.0)
+    slant: float = setting("degrees either way", 0, 80, default=0.0)
+    smallest: float = setting("factor to which width and height shrink", 0.1, 1, default=1.0)
+    largest: float = setting("factor to which width and height grow", 1, 10, default=1.0)
+    shift: float = setting("pixels each way", 0, 28, default=0.0)
+    occlusion: float = setting("share of the images with a patch wiped out", 0, 1, default=0.0)
+    extra_writing: float = setting("share of the images with a stray stroke", 0, 1, default=0.0)
 
 
 class Parameters(NamedTuple):
@@ -111,8 +111,8 @@ class Parameters(NamedTuple):
     radius: torch.Tensor  # [N], of the pen
 
 
-def draw(count, distortion, generator):
-    """Parameters, on the CPU, for `count` images."""
+def draw_parameters(count, distortion, generator):
+    """Random Parameters, on the CPU, for `count` images."""
 
     def uniform(low, high, *shape):
         return low + (high - low) * torch.rand(count, *shape, generator=generator)
@@ -136,17 +136,16 @@ def draw(count, distortion, generator):
     )
 
 
-def apply(images, distortion, parameters):
-    """Images in random order, distorted.
+def apply(images, parameters, patches, strokes):
+    """Images distorted: all are warped, the first `patches` occluded, the last `strokes` crossed.
 
-    The patches are on the first of them and the strokes on the last, so that no time is spent on
-    the others, and no GPU waited for to learn which they are.
+    As these lie together, no time goes into the others, and no GPU is asked which they are.
     """
     images = warp(images, parameters.matrices)
-    if patches := round(distortion.occlusion * len(images)):
+    if patches:
         first = slice(patches)
         images[first] = occlude(images[first], *parameters.patches[first].unbind(1))
-    if strokes := round(distortion.extra_writing * len(images)):
+    if strokes:
         last = slice(-strokes, None)
         ink = pen(*bend(parameters.strokes[last]), parameters.radius[last])
         images[last] = images[last].maximum(ink)

@@ -9,50 +9,50 @@ import warnings
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from scipy import ndimage
 
-from cli import InputError
-from data import FORMATS
+from plumbing.files import PICTURE_FORMATS
 
 LARGEST = 36_000_000  # pixels: an A4 page at 600 dpi has 35 million
-SIDE = 512  # pixels: a larger picture is reduced first, which costs no stroke and takes the noise
+SIDE = 512  # pixels: a larger picture is reduced first; strokes survive that, noise does not
 GRID = 128  # cells, along the longer side, in which pieces of ink are told apart
 CONTRAST = 0.05  # of black to white: what differs less from the paper is no ink
 SMALLEST = 8  # pixels: what is smaller is no digit
 FAINT = 0.2  # of the ink's darkness: paper in a photo may differ that much
 PIECE = 0.03  # of the largest piece's ink: smaller ones are specks
 DIGIT = 0.2  # of the largest piece's ink: so large a piece that stands apart is another digit
+NO_LOG = logging.NullHandler()  # for Pillow, which else reports damaged files in words of its own
 TIE = 1e-6  # is added before rounding, so that halves round alike in Python and JavaScript
-
-logging.getLogger("PIL").addHandler(logging.NullHandler())  # else it reports damaged files as well
 
 
 def read(path):
-    """The image uint8 [28, 28] of the digit in a picture file; InputError says why there is none.
+    """The image uint8 [28, 28] of the digit in a picture file; ValueError says why there is none.
 
     PNG, JPEG, BMP, GIF, TIFF or WebP, of any colour and transparency and up to LARGEST pixels,
     turned as its EXIF data tell; of an animation the first picture. Ink may be darker or lighter
     than the paper, and the light uneven.
     """
+    logging.getLogger("PIL").addHandler(NO_LOG)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of Pillow, about what can be read all the same
             # As a file, because Pillow garbles turned TIFF files that it opens itself.
-            with open(path, "rb") as file, Image.open(file, formats=FORMATS) as image:
+            with open(path, "rb") as file, Image.open(file, formats=PICTURE_FORMATS) as image:
                 lossless = image.format in ("PNG", "BMP", "GIF", "TIFF")
                 grey = to_grey(image)
     except FileNotFoundError:
-        raise InputError(f"{path}: there is no such file") from None
+        raise ValueError(f"{path}: there is no such file") from None
     except UnidentifiedImageError:
-        raise InputError(f"{path}: not a picture ({', '.join(FORMATS)})") from None
+        raise ValueError(f"{path}: not a picture ({', '.join(PICTURE_FORMATS)})") from None
     except MemoryError:
         raise
     except Exception as error:  # Pillow reports a damaged file in many ways.
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise InputError(f"{path}: not a picture that can be read: {reason}") from error
+        raise ValueError(f"{path}: not a picture that can be read: {reason}") from error
     try:
         return fit(one_digit(*find_ink(grey, lossless)))
     except ValueError as error:
-        raise InputError(f"{path}: {error}") from error
+        raise ValueError(f"{path}: {error}") from error
 
 
 def to_grey(image):
@@ -184,17 +184,8 @@ def find_pieces(mask):
     height, width = mask.shape
     cells = np.pad(mask, ((0, -height % cell), (0, -width % cell)))
     cells = cells.reshape(cells.shape[0] // cell, cell, -1, cell).any((1, 3))
-    piece, count = np.zeros(cells.shape, int), 1
-    left = set(map(tuple, np.argwhere(cells).tolist()))
-    while left:
-        reached = [left.pop()]
-        for row, column in reached:  # it grows meanwhile
-            piece[row, column] = count
-            near = {(row + i, column + j) for i in (-1, 0, 1) for j in (-1, 0, 1)} & left
-            left -= near
-            reached += near
-        count += 1
-    return piece.repeat(cell, 0).repeat(cell, 1)[:height, :width], count
+    piece, count = ndimage.label(cells, np.ones((3, 3)))
+    return piece.repeat(cell, 0).repeat(cell, 1)[:height, :width], count + 1
 
 
 def fit(ink):

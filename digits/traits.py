@@ -8,10 +8,12 @@ as many do once it is slanted by 30 degrees, and a narrowed 1 is like a 1 of a t
 import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy import ndimage
 
-from distort import PIXEL, affine, warp
+from digits.distort import PIXEL, affine, warp
 
 TRAITS = {  # and how a value of it is written
     "slant": "{:+.0f} degrees",
@@ -78,8 +80,7 @@ def measure(images):
     perimeter = torch.hypot(right, down).sum((1, 2))  # the total variation
     thickness = (perimeter - (perimeter**2 - 16 * area).clamp(min=0).sqrt()) / 4
 
-    pieces = torch.cat([_pieces(batch) for batch in images.split(1000)])  # fits the caches
-    measures = slant, proportion, thickness, area, pieces.float()
+    measures = slant, proportion, thickness, area, _pieces(images).float()
     return dict(zip(["slant", "proportion", "thickness", "ink", "pieces"], measures, strict=True))
 
 
@@ -95,26 +96,15 @@ def _extent(profile):
 
 
 def _pieces(images):
-    """The number of pieces, int64 [N]: runs of ink that touch are joined until none are left.
-
-    Y. Shiloach and U. Vishkin, "An O(log n) parallel connectivity algorithm", 1982.
-    """
-    ink = F.pad(images > 127, (1, 1, 1, 1)).flatten()  # the frame keeps rows and images apart
-    start = ink & ~ink.roll(1)
-    run = start.cumsum(0) - 1
-    touching = []
-    for below in (29, 30, 31):  # to the left, straight, to the right
-        pixel = (ink[:-below] & ink[below:]).nonzero()[:, 0]
-        touching.append(torch.stack([run[pixel], run[pixel + below]]))
-    touching = torch.cat(touching, 1)
-    piece = torch.arange(int(start.sum()))  # of each run: the lowest run known to belong to it
-    while not torch.equal(*piece[touching]):
-        low, high = piece[touching].sort(0).values
-        piece = piece.scatter_reduce(0, high, low, "amin")
-        piece = piece[piece][piece]
-    size = piece[run[ink]].bincount(minlength=len(piece))
-    image = start.nonzero()[:, 0] // 30**2
-    return image[size > 2].bincount(minlength=len(images))
+    """The number of pieces, int64 [N]."""
+    touching = np.zeros((3, 3, 3))
+    touching[1] = 1  # around a pixel, but not from one image to the next
+    piece, count = ndimage.label(images.numpy() > 127, touching)
+    image = np.zeros(count + 1, int)  # in which each piece is
+    image[piece] = np.arange(len(images))[:, None, None]
+    size = np.bincount(piece.ravel(), minlength=count + 1)
+    size[0] = 0  # no piece, but all that is not ink
+    return torch.from_numpy(np.bincount(image[size > 2], minlength=len(images)))
 
 
 def compare(images, labels, references, reference_labels):

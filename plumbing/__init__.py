@@ -1,0 +1,1 @@
+"""What every script needs and nobody reads first."""

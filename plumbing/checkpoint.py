@@ -1,0 +1,140 @@
+"""The checkpoint: what a training run leaves, in a file that explains itself and runs no code."""
+
+import io
+import os
+import pickletools
+import platform
+import stat
+import warnings
+import zipfile
+from dataclasses import asdict, dataclass, fields
+
+import torch
+
+from plumbing.cli import InputError
+from plumbing.files import replacing
+
+
+@dataclass
+class Checkpoint:
+    """What a training run leaves: plain tensors and plain values, enough to explain itself."""
+
+    weights: dict  # the state_dict of the network, on the CPU
+    dataset: str
+    class_names: list  # ten strings
+    settings: dict  # "recipe", its name, and its numbers by name
+    seed: int
+    epoch: int
+    history: list  # a dict per epoch: epoch, loss, test_accuracy, errors, seconds
+    test_accuracy: float
+    optimizer: dict  # of an unfinished run: what its optimizer knows, tensors by name
+    versions: dict
+
+    @property
+    def summary(self):
+        return (
+            f"{self.epoch} epochs of recipe {self.settings['recipe']}, seed {self.seed}, "
+            f"on {self.dataset}{', unfinished' if self.optimizer else ''}"
+        )
+
+
+def snapshot(model, optimizer, history, **facts):
+    """The Checkpoint of a run as it is now; optimizer is the Adam of an unfinished one, else None.
+
+    facts are the dataset, the class_names, the settings and the seed.
+    """
+    return Checkpoint(
+        weights={name: _copy_to_cpu(tensor) for name, tensor in model.state_dict().items()},
+        epoch=len(history),
+        history=list(history),
+        test_accuracy=history[-1]["test_accuracy"],
+        optimizer={n: _copy_to_cpu(t) for n, t in optimizer.tensors()} if optimizer else {},
+        versions={"python": platform.python_version(), "torch": str(torch.__version__)},
+        **facts,
+    )
+
+
+def _copy_to_cpu(tensor):
+    return tensor.detach().to("cpu", copy=True)
+
+
+def save(path, checkpoint):
+    """Write a Checkpoint, safe from a power cut once it is there; OSError leaves what was there."""
+    # By way of memory, because torch.save reports a full disk as anything but an OSError.
+    buffer = io.BytesIO()
+    torch.save(asdict(checkpoint), buffer)
+    with replacing(path) as file:
+        file.write(buffer.getbuffer())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read(path):
+    """The Checkpoint in a file; InputError where it is missing or anything else.
+
+    Code is never run: weights_only=True refuses a pickle that holds any.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe or a device may never end
+            raise OSError(None, "a directory or no regular file")
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"checkpoint {path}: there is none, train first (make train)") from None
+    except OSError as error:
+        raise InputError(f"checkpoint {path}: cannot be read ({error.strerror})") from error
+    try:
+        _check_archive(content)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about a pickle that is refused anyway
+            state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        if "recipe" in state:  # as the settings were called at first
+            state["settings"] = state.pop("recipe")
+        checkpoint = Checkpoint(**state)
+        _check_values(checkpoint)
+    except Exception as error:  # What is no checkpoint fails in many ways.
+        raise InputError(
+            f"checkpoint {path}: damaged, or not written by train.py; train anew (make train) "
+            "or give another --checkpoint"
+        ) from error
+    return checkpoint
+
+
+# All that the pickle in a checkpoint refers to. Of what else weights_only=True lets pass, bytearray
+# may take any amount of memory.
+GLOBALS = {"collections OrderedDict", "torch._utils _rebuild_tensor_v2", "torch FloatStorage"}
+
+
+def _check_archive(content):
+    """An error unless it is a zip file as torch.save writes it: undamaged, not compressed."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+            raise ValueError("compressed")
+        if damaged := archive.testzip():  # torch.load looks at no checksum
+            raise ValueError(damaged)
+        (name,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
+        for opcode, argument, _ in pickletools.genops(archive.read(name)):
+            if opcode.name == "GLOBAL" and argument not in GLOBALS:
+                raise ValueError(argument)
+
+
+def _check_values(checkpoint):
+    """An error unless every value of a Checkpoint is of its kind."""
+
+    def check(holds, problem):
+        if not holds:
+            raise ValueError(problem)
+
+    for field in fields(Checkpoint):
+        value = getattr(checkpoint, field.name)
+        check(isinstance(value, field.type), f"{field.name} is of another type")
+    names, settings, history = checkpoint.class_names, checkpoint.settings, checkpoint.history
+    check([type(name) for name in names] == [str] * 10, "the class names are not ten strings")
+    check(type(settings["recipe"]) is str, "the recipe has no name")
+    plain = {type(value) for value in settings.values()} <= {str, int, float}
+    check(plain, "the settings are not plain values")
+    check({type(entry) for entry in history} == {dict}, "the history is not a list of dicts")
+    epochs = [entry["epoch"] for entry in history]
+    check(checkpoint.epoch == len(epochs), "the history has another number of epochs")
+    check(epochs == [*range(1, len(epochs) + 1)], "the history has other epochs")
+    check(type(history[-1]["errors"]) is int, "the number of errors is not a whole number")
+    check(0 <= checkpoint.test_accuracy <= 1, "the accuracy is not between 0 and 1")

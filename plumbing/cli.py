@@ -1,0 +1,200 @@
+"""What the command lines of all scripts share: flags, the device, and one sentence per error."""
+
+import argparse
+import json
+import math
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+# Windows has no SIGHUP.
+SIGNALS = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
+
+
+class InputError(ValueError):
+    """Something the user gave cannot be used; the message is one sentence that says what to do."""
+
+
+def set_up():
+    """Let any end of this process be orderly; a script calls it before the imports that take long.
+
+    Ctrl-C in an import shows no traceback; SIGTERM and SIGHUP do as Ctrl-C, unless they are ignored
+    (by nohup).
+    """
+    sys.excepthook = _excepthook
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # None where the shell has closed it: `2>&-`
+    for number in SIGNALS:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _interrupt)
+
+
+def _excepthook(kind, error, traceback):
+    if issubclass(kind, KeyboardInterrupt):
+        print("interrupted", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, traceback)
+
+
+_interrupted = -math.inf  # when it last was
+
+
+def _interrupt(number, frame):
+    """Raise KeyboardInterrupt, but not twice within a second.
+
+    Many press Ctrl-C twice, and a terminal that is closed sends SIGHUP twice: the second one would
+    cut short what is done about the first.
+    """
+    global _interrupted
+    before, _interrupted = _interrupted, time.monotonic()
+    if _interrupted - before > 1:
+        raise KeyboardInterrupt
+
+
+def ignore_signals():
+    """Let nothing interrupt what remains to be done after an interrupt."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def parser(description):
+    """An ArgumentParser with the flag of every script, --json; a bad flag raises InputError."""
+    parser = argparse.ArgumentParser(description=description)
+
+    def error(message):
+        raise InputError(f"{message} (see {parser.prog} --help)")
+
+    parser.error = error
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print the closing summary as one JSON object on the last line of standard output",
+    )
+    return parser
+
+
+def add_dataset(parser, without="the one that the checkpoint names"):
+    """Add --dataset, which is None where it is not given; `without` says what is read then."""
+    parser.add_argument(
+        "--dataset",
+        help="id on the Hugging Face Hub, local folder or file, or synthetic for drawn digits "
+        f"(default: {without})",
+    )
+
+
+def add_checkpoint(parser, **settings):
+    """Add --checkpoint, with other settings of argparse than those of one file."""
+    usual = {"type": Path, "default": Path("checkpoint.pt"), "help": "file of the trained network"}
+    settings = usual | settings
+    settings["help"] += " (default: checkpoint.pt)"
+    parser.add_argument("--checkpoint", **settings)
+
+
+def add_device(parser):
+    parser.add_argument(
+        "--device",
+        default="auto",
+        help="auto (an accelerator if PyTorch has one, else the CPU), cpu, cuda, cuda:1, mps "
+        "(default: %(default)s)",
+    )
+
+
+def between(low, high, kind=float):
+    """The argparse type of a number from low to high, an int or a float."""
+
+    def parse(text):
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not low <= value <= high:
+            noun = "whole number" if kind is int else "number"
+            limits = f"from {low:.10g} to {high:.10g}"
+            raise argparse.ArgumentTypeError(f"{text!r} is not a {noun} {limits}")
+        return value
+
+    return parse
+
+
+def choose_device(name):
+    """The torch.device that --device names; InputError when PyTorch does not see it."""
+    import torch
+
+    devices = {"auto": torch.device("cpu"), "cpu": torch.device("cpu")}
+    if torch.accelerator.is_available():
+        kind = torch.accelerator.current_accelerator().type
+        devices["auto"] = devices[kind] = torch.device(kind)
+        for index in range(torch.accelerator.device_count()):
+            devices[f"{kind}:{index}"] = torch.device(kind, index)
+    if name not in devices:
+        raise InputError(
+            f"--device {name} is not available: PyTorch {torch.__version__} sees "
+            f"{', '.join(device for device in devices if device != 'auto')} on this machine"
+        )
+    return devices[name]
+
+
+def describe_device(device):
+    """The device in words: `cuda (NVIDIA H200), PyTorch 2.14.1`, `cpu (8 threads), ...`."""
+    import torch
+
+    details = {
+        "cpu": lambda: f" ({torch.get_num_threads()} threads)",
+        "cuda": lambda: f" ({torch.cuda.get_device_name(device)})",
+    }.get(device.type, lambda: "")
+    return f"{device}{details()}, PyTorch {torch.__version__}"
+
+
+def show(**facts):
+    """Print a line per fact, its name and what there is to say; None is not printed."""
+    for name, fact in facts.items():
+        if fact is not None:
+            print(f"{name:10}  {fact}", flush=True)
+
+
+def print_json(wanted, **summary):
+    """Print the closing summary of a script where --json wants it."""
+    if wanted:
+        print(json.dumps(summary))
+
+
+def sentence(error):
+    """What is wrong on one line, because messages of libraries may have many, and be long."""
+    return " ".join(str(error).split())[:500]
+
+
+def complain(error):
+    """Say in one sentence on standard error what is wrong."""
+    print(f"{Path(sys.argv[0]).name}: {sentence(error)}", file=sys.stderr)
+
+
+def run(main):
+    """Call main(), which may return an exit code; exit 2 on bad input, 1 on a failed run, 130 on
+    Ctrl-C, without a traceback.
+    """
+    import torch
+
+    if sys.stdout:  # None where the shell has closed it: `train.py >&-`
+        sys.stdout.reconfigure(errors="backslashreplace")  # class names in any locale
+    try:
+        code = main()
+        if sys.stdout:
+            sys.stdout.flush()
+        if code:
+            sys.exit(code)
+        return
+    except InputError as error:
+        code, problem = 2, error
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        code, problem = 1, f"not enough memory: {error}"
+    except BrokenPipeError as error:
+        # The reader has gone (`train.py | head`): what Python flushes at exit must not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code, problem = 1, error
+    except (OSError, FloatingPointError) as error:
+        code, problem = 1, error
+    except KeyboardInterrupt as error:
+        code, problem = 130, str(error) or "interrupted"
+    complain(problem)
+    sys.exit(code)
