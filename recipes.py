@@ -16,7 +16,7 @@ class Recipe:
     batch_size: int = setting("images a step", 1, 10**9)
     learning_rate: float = setting("at its highest", 1e-9, 1e38)  # float32 ends there
     beta1: float = setting(KEPT.format("of the gradient"), 0, 0.99999, default=0.9)
-    beta2: float = setting(KEPT.format("of its square"), 0, 0.99999, default=0.999)
+    beta2: float = setting(KEPT.format("of the squared gradient"), 0, 0.99999, default=0.999)
     distortion: Distortion = Distortion()
 
 
