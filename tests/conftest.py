@@ -17,7 +17,7 @@ os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"  # a port where nothing listens
 # Folders with MNIST and with pictures that strangers made: make test-all DATASET=... DIGITS=...
 MNIST, STRANGERS = (
     folder and str(Path(folder).resolve())
-    for folder in (os.environ.pop("DATASET", None), os.environ.pop("DIGITS", None))
+    for folder in (os.environ.get("DATASET"), os.environ.get("DIGITS"))
 )
 
 import datasets  # noqa: E402
