@@ -15,8 +15,8 @@ from tqdm import tqdm
 import data
 import recipes
 from model import MLP, evaluate, load_checkpoint
+from plumbing import checkpoint as checkpoints
 from plumbing import resume
-from plumbing.checkpoint import snapshot
 from plumbing.files import check_writable
 from plumbing.optimizer import Adam, fast_products, keep_freed_memory
 
@@ -126,6 +126,8 @@ def main():
     check_writable(args.checkpoint)
 
     args.dataset, training, test, warning = data.load_splits(args.dataset)
+    if warning:
+        checkpoints.keep_others(args.checkpoint, args.dataset, warning)
     training, test = training.to(device), test.to(device)  # once, as bytes
     recipe = recipes.limit_batch(recipe, args.batch_size, len(training.images))
     torch.manual_seed(args.seed)
@@ -156,7 +158,9 @@ def main():
             entry = {"epoch": epoch, "loss": loss, "seconds": seconds}
             history.append(entry | {"test_accuracy": result.accuracy, "errors": result.errors})
             unfinished = epoch < recipe.epochs
-            checkpoint = snapshot(model, optimizer if unfinished else None, history, **facts)
+            checkpoint = checkpoints.snapshot(
+                model, optimizer if unfinished else None, history, **facts
+            )
             save(checkpoint)
             print_epoch(**history[-1])
             epoch_start = time.perf_counter()

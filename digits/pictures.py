@@ -20,10 +20,10 @@ def contact_sheet(pictures, captions, columns):
     width, height = across + GAP, down + GAP + lines * (FONT + 4)
     rows = -(-len(pictures) // columns)
     sheet = Image.new("L", (columns * width + GAP, rows * height + GAP), "white")
-    draw = ImageDraw.Draw(sheet)
+    pen = ImageDraw.Draw(sheet)
     for position, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
         left = GAP + position % columns * width
         top = GAP + position // columns * height
         sheet.paste(picture, (left, top))
-        draw.multiline_text((left, top + down + GAP // 4), caption, "black", font)
+        pen.multiline_text((left, top + down + GAP // 4), caption, "black", font)
     return sheet

@@ -99,6 +99,19 @@ def read(path):
     return checkpoint
 
 
+def keep_others(path, dataset, reason):
+    """InputError where the file holds a run on another dataset, which is not to be replaced."""
+    try:
+        kept = read(path).dataset
+    except InputError:
+        return
+    if kept != dataset:
+        raise InputError(
+            f"checkpoint {path} holds a run on {kept}, which is not to be lost: name the dataset "
+            f"or another checkpoint (make train DATASET=folder CHECKPOINT=file); {reason}"
+        )
+
+
 # All that the pickle in a checkpoint refers to. Of what else weights_only=True lets pass, bytearray
 # may take any amount of memory.
 GLOBALS = {"collections OrderedDict", "torch._utils _rebuild_tensor_v2", "torch FloatStorage"}

@@ -1,6 +1,7 @@
 """What the command lines of all scripts share: flags, the device, and one sentence per error."""
 
 import argparse
+import contextlib
 import json
 import math
 import os
@@ -18,23 +19,21 @@ class InputError(ValueError):
 
 
 def set_up():
-    """Let any end of this process be orderly; a script calls it before the imports that take long.
+    """Prepare a process; a script calls it before the imports that take long, and then run().
 
-    Ctrl-C in an import shows no traceback; SIGTERM and SIGHUP do as Ctrl-C, unless they are ignored
-    (by nohup).
+    Ctrl-C, SIGTERM and SIGHUP, unless they are ignored (by nohup), end the process at once while it
+    imports: a KeyboardInterrupt might be caught, or shown with a traceback, by a library.
     """
-    sys.excepthook = _excepthook
     sys.stderr = sys.stderr or open(os.devnull, "w")  # None where the shell has closed it: `2>&-`
     for number in SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, _interrupt)
+            signal.signal(number, _leave)
 
 
-def _excepthook(kind, error, traceback):
-    if issubclass(kind, KeyboardInterrupt):
-        print("interrupted", file=sys.stderr)
-    else:
-        sys.__excepthook__(kind, error, traceback)
+def _leave(number, frame):
+    with contextlib.suppress(OSError):
+        os.write(2, b"interrupted\n")
+    os._exit(130)
 
 
 _interrupted = -math.inf  # when it last was
@@ -175,6 +174,9 @@ def run(main):
     """
     import torch
 
+    for number in SIGNALS:
+        if signal.getsignal(number) == _leave:  # From here on there may be something to save.
+            signal.signal(number, _interrupt)
     if sys.stdout:  # None where the shell has closed it: `train.py >&-`
         sys.stdout.reconfigure(errors="backslashreplace")  # class names in any locale
     try:

@@ -183,8 +183,8 @@ def _check_hub(dataset):
         raise InputError(f"dataset {dataset!r}: neither a file or folder here nor on the Hub")
     if problem:
         raise InputError(
-            f"dataset {dataset!r}: the Hugging Face Hub cannot be reached ({problem}); try again "
-            "later, or give a local copy of the dataset (make train DATASET=folder)"
+            f"dataset {dataset!r}: there is no such file or folder here, and the Hugging Face Hub "
+            f"cannot be reached ({problem}); try again later, or give a local copy (DATASET=folder)"
         )
 
 

@@ -78,18 +78,18 @@ import train
 from plumbing import cli, resume
 cli.set_up()
 resume.SAVE_EVERY = 0
-save = train.snapshot
+save = train.checkpoints.snapshot
 def interrupt(*args, **facts):
     if len(args[2]) == 3:
         raise KeyboardInterrupt
     return save(*args, **facts)
-train.snapshot = interrupt
+train.checkpoints.snapshot = interrupt
 sys.argv = ["train.py", "--dataset", "digits", "--epochs", "4"]
 try:
     cli.run(train.main)
 except SystemExit as end:
     assert end.code == 130
-train.snapshot = save
+train.checkpoints.snapshot = save
 sys.argv = ["train.py", "--resume"]
 cli.run(train.main)
 """

@@ -36,9 +36,9 @@ def make(folder, *arguments, **variables):
 
 
 def tracked():
-    """The files of the project, as paths in it."""
-    names = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.run(names, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
+    """The files that git tracks, as paths in the project."""
+    command = ["git", "ls-files", "-z"]
+    listed = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
     return [Path(name) for name in listed.split("\0") if name and (ROOT / name).is_file()]
 
 
