@@ -32,6 +32,9 @@ analysis: .venv/installed ## show what checkpoint.pt gets wrong, and why; second
 	@$(trained)
 	$(PY) analysis.py --checkpoint "$(CHECKPOINT)" $(dataset) $(device) $(ARGS)
 
+# Without a checkpoint, these two train the recipe that reads what people write.
+predict draw: RECIPE = everyday
+
 predict: .venv/installed ## read a picture of a digit, IMAGE=photo.jpg, with checkpoint.pt; seconds
 	@$(trained)
 	$(PY) predict.py --checkpoint "$(CHECKPOINT)" $(or $(IMAGE),$(error name a picture: make predict IMAGE=photo.jpg)) $(ARGS)

@@ -11,6 +11,7 @@ from plumbing import sources
 from plumbing.cli import InputError, sentence
 
 MNIST = "ylecun/mnist"
+DIGITS = list("0123456789")  # the names of the classes
 # SHA-256 of MNIST's decoded images and labels: uint8, C order.
 MNIST_SHA256 = {
     "train": (
@@ -23,6 +24,7 @@ MNIST_SHA256 = {
     ),
 }
 BLOCK = 2**16  # images whose distortions are drawn at once
+POOL = 5  # drawn digits for each one of an epoch, from which these are chosen
 
 
 class Split(NamedTuple):
@@ -44,7 +46,7 @@ def load(dataset, split):
     images of at most ten classes.
     """
     if dataset == "synthetic":
-        return Split(*synthetic.generate(*synthetic.SPLITS[split]), list("0123456789"))
+        return Split(*synthetic.generate(*synthetic.SPLITS[split]), DIGITS)
     checksums = MNIST_SHA256[split] if dataset == MNIST else None
     images, labels, class_names = sources.load(dataset, split, checksums)
     return Split(torch.from_numpy(images), torch.from_numpy(labels), class_names)
@@ -64,6 +66,17 @@ def load_splits(dataset=None):
             warning = f"drawn digits in place of MNIST: {sentence(error)}"
     dataset = dataset or "synthetic"
     return dataset, load(dataset, "train"), load(dataset, "test"), warning
+
+
+def add_drawn(split, count, dataset):
+    """A training Split of digits with POOL times as many drawn digits behind them as told."""
+    if not count:
+        return split
+    if split.class_names != DIGITS:
+        raise InputError(f"dataset {dataset!r} is not of digits, so drawn digits cannot be added")
+    images, labels = synthetic.generate(POOL * count, synthetic.POOL_SEED, other=0.5)
+    pool = torch.cat([split.images, images]), torch.cat([split.labels, labels])
+    return Split(*pool, split.class_names)
 
 
 def to_float(images):
@@ -86,15 +99,25 @@ class Batches:
     distortion: distort.Distortion
     seed: int
     epoch: int
+    drawn: int = 0  # of an epoch, out of POOL times as many at the end of the images
 
     def __len__(self):
-        return -(-len(self.images) // self.batch_size)
+        return -(-self.count // self.batch_size)
+
+    @property
+    def count(self):
+        """The images of an epoch."""
+        return len(self.images) - (POOL - 1) * self.drawn
 
     def __iter__(self):
         # A seed sequence mixes both numbers well: neighbouring seeds share no epoch's order.
         (state,) = np.random.SeedSequence((self.seed, self.epoch)).generate_state(1)
         generator = torch.Generator().manual_seed(int(state))
-        order = torch.randperm(len(self.images), generator=generator)
+        order = torch.randperm(self.count, generator=generator)
+        if self.drawn:
+            pool = torch.randperm(POOL * self.drawn, generator=generator)[: self.drawn]
+            first = self.count - self.drawn
+            order = torch.cat([torch.arange(first), first + pool])[order]
         # What is random is drawn for many batches at once, which is faster, but not for all of a
         # large dataset, which would take more memory than its images.
         for indices in order.split(max(1, BLOCK // self.batch_size) * self.batch_size):

@@ -19,6 +19,7 @@ def fill_page(model, checkpoint):
     """The page, a string, with a network, an MLP and its Checkpoint, inside."""
     network = {
         "class_names": checkpoint.class_names,
+        "frame": checkpoint.frame,
         "about": f"The network reads {checkpoint.test_accuracy:.2%} of its test images right, "
         f"after {checkpoint.epoch} epochs of recipe {checkpoint.settings['recipe']}.",
         "weights": [

@@ -1,4 +1,4 @@
-"""Read pictures of one handwritten digit each with a trained network."""
+"""Read pictures of handwritten digits with a trained network."""
 
 from plumbing import cli
 
@@ -8,34 +8,51 @@ if __name__ == "__main__":
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from PIL import Image
 
 import data
 from digits import scan
+from digits.frame import Frame
 from model import load_checkpoint
 from plumbing.files import check_writable, replacing
 
 
 class Prediction(NamedTuple):
-    """What the network reads in a picture."""
+    """What the network reads in a picture: a class, or several digits from left to right."""
 
     path: str
-    prediction: str  # class names
-    probability: float
+    prediction: str  # class names, and a space between two lines of digits
+    probability: float  # that all of them are right
     runner_up: str
     runner_up_probability: float
-    probabilities: list  # of all ten classes
+    probabilities: list  # of all ten classes; of several digits a list of such lists
 
 
 @torch.inference_mode()
-def predict(model, image, path, class_names):
-    """The Prediction of a model on the CPU for an image uint8 [28, 28] from a path."""
-    logits = model(data.to_float(torch.from_numpy(image).unsqueeze(0)))
-    probabilities = logits.double().softmax(1)[0]
-    (first, second), classes = (tensor.tolist() for tensor in probabilities.topk(2))
-    names = (class_names[index] for index in classes)
-    return Prediction(str(path), next(names), first, next(names), second, probabilities.tolist())
+def predict(model, lines, path, class_names):
+    """The Prediction of a model on the CPU for the images that scan.read() finds in a path."""
+    images = torch.from_numpy(np.stack([image for line in lines for image in line]))
+    probabilities = model(data.to_float(images)).double().softmax(1)
+    (first, second), classes = (values.unbind(1) for values in probabilities.topk(2))
+    # The second best reading differs in the one image of which the network is least sure.
+    doubtful = (second / first).argmax().item()
+    other, likely = classes[0].clone(), first.clone()
+    other[doubtful], likely[doubtful] = classes[1][doubtful], second[doubtful]
+
+    def words(classes):
+        names = iter([class_names[index] for index in classes.tolist()])
+        return " ".join("".join(next(names) for _ in line) for line in lines)
+
+    return Prediction(
+        str(path),
+        words(classes[0]),
+        first.prod().item(),
+        words(other),
+        likely.prod().item(),
+        probabilities.tolist() if len(images) > 1 else probabilities[0].tolist(),
+    )
 
 
 def parse_args():
@@ -46,8 +63,8 @@ def parse_args():
         metavar="IMAGE",
         type=Path,
         nargs="+",
-        help="picture of one digit: PNG, JPEG, BMP, GIF, TIFF or WebP, dark on light or light on "
-        "dark",
+        help="picture of a digit, or of several in lines: PNG, JPEG, BMP, GIF, TIFF or WebP, dark "
+        "on light or light on dark",
     )
     parser.add_argument(
         "--save-input",
@@ -70,15 +87,16 @@ def main():
         f"\n{'prediction':{width}}  probability  {'runner-up':{width}}  probability  picture",
         flush=True,
     )
+    frame, digits = Frame(**checkpoint.frame), checkpoint.class_names == list("0123456789")
     predictions, failures = [], []
     for number, path in enumerate(args.image, start=1):
         try:
-            image = scan.read(path)
+            lines = scan.read(path, frame, digits)
         except ValueError as error:
             cli.complain(error)
             failures.append(str(error))
             continue
-        found = predict(model, image, path, checkpoint.class_names)
+        found = predict(model, lines, path, checkpoint.class_names)
         predictions.append(found._asdict())
         print(
             f"{found.prediction:{width}}  {found.probability:11.2%}  "
@@ -87,8 +105,9 @@ def main():
         )
         if args.save_input:
             name = f"{number:02}_{path.stem[:50]}_28x28.png"
+            row = np.hstack([image for line in lines for image in line])
             with replacing(args.save_input / name) as file:
-                Image.fromarray(image).save(file, "png")
+                Image.fromarray(row).save(file, "png")
     names = checkpoint.class_names
     cli.print_json(args.json, class_names=names, predictions=predictions, failures=failures)
     return 2 if failures else 0

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 import data
 import recipes
+from digits import frame
 from model import MLP, evaluate, load_checkpoint
 from plumbing import checkpoint as checkpoints
 from plumbing import resume
@@ -38,7 +39,8 @@ def train(model, optimizer, split, recipe, seed, done=0):
     keep_freed_memory()
     for epoch in range(done + 1, recipe.epochs + 1):
         batches = data.Batches(
-            split.images, split.labels, recipe.batch_size, recipe.distortion, seed, epoch
+            *(split.images, split.labels, recipe.batch_size, recipe.distortion, seed, epoch),
+            drawn=recipe.drawn,
         )
         steps = recipe.epochs * len(batches)
         progress = tqdm(batches, f"epoch {epoch}", disable=None, leave=False, delay=1)
@@ -51,7 +53,7 @@ def train(model, optimizer, split, recipe, seed, done=0):
                 loss.backward()
             optimizer.step(learning_rate(step, steps, recipe.learning_rate))
             total += loss.detach() * len(labels)
-        yield epoch, total.item() / len(split.images)
+        yield epoch, total.item() / batches.count
 
 
 def make_parser():
@@ -82,6 +84,17 @@ def parse_args():
         args = resume.saved_flags(parser, args, before)
     args.recipe, args.seed = args.recipe or recipes.DEFAULT, args.seed or 0
     return args, before
+
+
+def describe_run(args, recipe, training):
+    """What a Checkpoint is to say of a run, besides how it went."""
+    return {
+        "dataset": args.dataset,
+        "class_names": training.class_names,
+        "frame": frame.measure(training.images)._asdict(),
+        "settings": {"recipe": args.recipe, **recipes.settings(recipe)},
+        "seed": args.seed,
+    }
 
 
 def check_finite(epoch, loss, logits, highest_rate):
@@ -128,17 +141,20 @@ def main():
     args.dataset, training, test, warning = data.load_splits(args.dataset)
     if warning:
         checkpoints.keep_others(args.checkpoint, args.dataset, warning)
+    count = len(training.images)
+    recipe = recipes.limit_batch(recipe, args.batch_size, count)
+    facts = describe_run(args, recipe, training)
+    training = data.add_drawn(training, recipe.drawn, args.dataset)
     training, test = training.to(device), test.to(device)  # once, as bytes
-    recipe = recipes.limit_batch(recipe, args.batch_size, len(training.images))
     torch.manual_seed(args.seed)
     model = MLP().to(device)
     optimizer = Adam(model, recipe.beta1, recipe.beta2)
     if before:
-        resume.restore(args.checkpoint, before, model, optimizer, recipe.batch_size, training)
+        resume.restore(args.checkpoint, before, model, optimizer, facts, count + recipe.drawn)
 
     cli.show(
         device=cli.describe_device(device),
-        dataset=f"{args.dataset}: {len(training.images):,} + {len(test.images):,} images",
+        dataset=f"{args.dataset}: {count:,} + {len(test.images):,} images",
         warning=warning,
         network=f"784-128-10, {sum(p.numel() for p in model.parameters()):,} parameters",
         recipe=f"{args.recipe}: {recipes.describe(recipe)}, seed {args.seed}",
@@ -146,8 +162,6 @@ def main():
         resuming=before and f"{args.checkpoint} after {before.epoch} epochs",
     )
     print("\nepoch    loss  test accuracy  errors  seconds")
-    facts = {"dataset": args.dataset, "class_names": training.class_names, "seed": args.seed}
-    facts["settings"] = {"recipe": args.recipe, **recipes.settings(recipe)}
     history = list(before.history) if before else []
     start = epoch_start = time.perf_counter()
     with resume.saving(args.checkpoint, recipe.epochs, before) as save:

@@ -1,36 +1,45 @@
-"""From a picture of one handwritten digit to the 28 x 28 image that the network reads.
+"""From a picture of handwritten digits to the 28 x 28 images that the network reads.
 
 "As MNIST was made" below: Y. LeCun, L. Bottou, Y. Bengio and P. Haffner, "Gradient-based learning
 applied to document recognition", 1998, section III.A. page.html has the same `fit` in JavaScript.
 """
 
 import logging
+import math
 import warnings
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from scipy import ndimage
 
+from digits import frame as frames
 from plumbing.files import PICTURE_FORMATS
 
 LARGEST = 36_000_000  # pixels: an A4 page at 600 dpi has 35 million
-SIDE = 512  # pixels: a larger picture is reduced first; strokes survive that, noise does not
-GRID = 128  # cells, along the longer side, in which pieces of ink are told apart
+SIDE = 512  # pixels: a picture larger than this squared is reduced; noise does not survive that
+GRID = 128  # pixels along the longer side, or fewer, from which the light on the paper is taken
+GAP = 0.01  # of the height of a stroke: gaps as small do not part it
 CONTRAST = 0.05  # of black to white: what differs less from the paper is no ink
 SMALLEST = 8  # pixels: what is smaller is no digit
 FAINT = 0.2  # of the ink's darkness: paper in a photo may differ that much
 PIECE = 0.03  # of the largest piece's ink: smaller ones are specks
-DIGIT = 0.2  # of the largest piece's ink: so large a piece that stands apart is another digit
+EVEN = 0.25  # of a picture's pixels: so many that are all as dark, or bright, as any are paper
+TALL = 0.7  # of the tallest piece's height: so tall a piece is a digit, or a large part of one,
+SMALL = 0.5, 0.2  # or so tall and with so much of the largest one's ink
+MOST = 40  # digits: more are rather letters
+THIN = 2.2  # pixels of an image: thinner strokes are thickened by half of what they lack
 NO_LOG = logging.NullHandler()  # for Pillow, which else reports damaged files in words of its own
 TIE = 1e-6  # is added before rounding, so that halves round alike in Python and JavaScript
 
 
-def read(path):
-    """The image uint8 [28, 28] of the digit in a picture file; ValueError says why there is none.
+def read(path, frame=frames.MNIST, digits=True):
+    """The images uint8 [28, 28] of the digits in a picture file, line by line: a list of lists.
 
     PNG, JPEG, BMP, GIF, TIFF or WebP, of any colour and transparency and up to LARGEST pixels,
     turned as its EXIF data tell; of an animation the first picture. Ink may be darker or lighter
-    than the paper, and the light uneven.
+    than the paper, and the light uneven. The images are framed as told. Without `digits` the
+    picture is of one thing, whatever it is. ValueError says why a picture cannot be read.
     """
     logging.getLogger("PIL").addHandler(NO_LOG)
     try:
@@ -50,13 +59,16 @@ def read(path):
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise ValueError(f"{path}: not a picture that can be read: {reason}") from error
     try:
-        return fit(one_digit(*find_ink(grey, lossless)))
+        if not digits:
+            return [[fit(find_thing(grey), frame, digits=False)]]
+        lines = find_digits(*find_ink(grey, lossless))
+        return [[fit(ink, frame) for ink in line] for line in lines]
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
 
 def to_grey(image):
-    """The brightness float64 [H, W], 0 to 1 and at most SIDE pixels long, of a PIL image.
+    """The brightness float64 [H, W], 0 to 1 and at most SIDE squared pixels, of a PIL image.
 
     Of a colour picture it is the mixture of red, green and blue that varies most, so that red ink
     on green paper is seen as well.
@@ -66,7 +78,7 @@ def to_grey(image):
     if image.width * image.height > LARGEST or max(image.size) >= 2**16:
         raise ValueError(f"{image.width} x {image.height} pixels are too many, make it smaller")
     ImageOps.exif_transpose(image, in_place=True)
-    factor = -(-max(image.size) // SIDE)
+    factor = math.ceil(math.sqrt(image.width * image.height) / SIDE)
     if image.mode[0] in "IF":  # 16 or 32 bits a pixel
         values = np.asarray(image).astype(np.float32).clip(0)
         values = np.asarray(Image.fromarray(values).reduce(factor), np.float64)
@@ -95,9 +107,8 @@ def find_ink(grey, lossless):
 
     `lossless` tells whether the file keeps pixels as they were. ValueError where there is no ink.
     """
-    values, counts = np.unique(grey, return_counts=True)
-    paper = values[counts.argmax()]
-    even = lossless and 2 * counts.max() > grey.size and paper in (values[0], values[-1])
+    paper, share = plain_paper(grey)
+    even = lossless and share > EVEN
     if even:  # Drawn, not photographed: all the rest is ink, and an image of MNIST stays as it is.
         ink, floor = np.abs(grey - paper), 0
         level = ink.max()
@@ -114,6 +125,21 @@ def find_ink(grey, lossless):
     if level < max(CONTRAST, 4 / 3 * floor):
         raise ValueError("nothing seems to be written on it")
     return ((ink - floor) / (level - floor)).clip(0, 1), even
+
+
+def plain_paper(grey):
+    """(the darkest or the brightest value of a brightness, whichever is more common; its share)."""
+    counts = {value: np.count_nonzero(grey == value) for value in (grey.min(), grey.max())}
+    paper = max(counts, key=counts.get)
+    return paper, counts[paper] / grey.size
+
+
+def find_thing(grey):
+    """The ink float64 [H, W] of anything on plain paper, with all its shades."""
+    ink = np.abs(grey - plain_paper(grey)[0])
+    if ink.max() < CONTRAST:
+        raise ValueError("nothing seems to be on it")
+    return ink
 
 
 def paper_surface(grey):
@@ -142,70 +168,180 @@ def paper_surface(grey):
     return terms(*grey.shape) @ surface
 
 
-def one_digit(ink, even):
-    """The ink without specks, and without what reaches into a photo from outside.
+@dataclass
+class Part:
+    """A piece of ink, or some that belong together, and the box around them in pixels."""
 
-    Where the paper is even, all ink counts. ValueError where it is too little for a digit, or looks
-    like more than one.
+    top: int
+    bottom: int
+    left: int
+    right: int
+    pieces: set
+
+    @property
+    def height(self):
+        return self.bottom - self.top
+
+    @property
+    def width(self):
+        return self.right - self.left
+
+    def add(self, other):
+        self.top, self.bottom = min(self.top, other.top), max(self.bottom, other.bottom)
+        self.left, self.right = min(self.left, other.left), max(self.right, other.right)
+        self.pieces |= other.pieces
+
+    def shares_columns(self, other):
+        """How much of the narrower part's width lies above or below the other."""
+        overlap = min(self.right, other.right) - max(self.left, other.left)
+        return overlap / min(self.width, other.width)
+
+    def shares_rows(self, other):
+        """How much of the lower part's height lies beside the other."""
+        overlap = min(self.bottom, other.bottom) - max(self.top, other.top)
+        return overlap / min(self.height, other.height)
+
+    def surrounds(self, other):
+        return (
+            self.top < other.top
+            and self.bottom > other.bottom
+            and self.left < other.left
+            and self.right > other.right
+        )
+
+
+def find_digits(ink, even):
+    """The inks [H, W] of the digits in an ink, by line and from left to right: a list of lists.
+
+    Specks are left out, a frame around the digits, and in a photo what reaches in from outside.
+    ValueError where there is too little ink for a digit, or where digits cannot be told apart.
     """
-    pieces, count = find_pieces(ink > 0)
+    pieces, count = find_pieces(ink)
     mass = np.bincount(pieces.ravel(), ink.ravel(), count)
-    kept = np.bincount(pieces[ink > 0.5], minlength=count) > 0
+    kept = np.bincount(pieces[ink > 0.5], minlength=count) > 0  # a faint piece is none
     if not even:
         border = np.concatenate([pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1]])
         touching = np.bincount(border, minlength=count)  # pixels: a table does it at length
         if mass[kept & (touching == 0)].sum() > PIECE * mass[kept].sum():
             kept &= touching < max(ink.shape) / 4
         kept &= mass >= PIECE * mass[kept].max(initial=0)
-        ink = ink * kept[pieces]
-
-    large = kept & (mass >= DIGIT * mass[kept].max(initial=0))
-    rows, columns = (np.flatnonzero(large[pieces].any(axis)) for axis in (1, 0))
-    if max(len(rows), len(columns)) < SMALLEST:
+    parts = [
+        Part(rows.start, rows.stop, columns.start, columns.stop, {number})
+        for number, (rows, columns) in enumerate(ndimage.find_objects(pieces), start=1)
+        if kept[number]
+    ]
+    tallest = max((part.height for part in parts), default=0)
+    most = mass[kept].max(initial=0)
+    large, small = [], []
+    for part in sorted(parts, key=lambda part: part.left):
+        (piece,), share = part.pieces, part.height / tallest
+        is_digit = share >= TALL or (share >= SMALL[0] and mass[piece] >= SMALL[1] * most)
+        (large if is_digit else small).append(part)
+    large = [part for part in large if not any(map(part.surrounds, large))]
+    digits = join(large, small)
+    if not digits or max(max(digit.height, digit.width) for digit in digits) < SMALLEST:
         raise ValueError("nothing seems to be written on it")
-    height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
-    strokes = np.diff(ink > 0.5, axis=1, prepend=False).sum(1) / 2  # in each row
-    if (
-        np.diff(columns).max(initial=1) - 1 > 0.05 * width
-        or np.diff(rows).max(initial=1) - 1 > 0.1 * height
-        or width > 2.5 * height
-        or np.median(strokes[strokes > 0]) > 5
-    ):
-        raise ValueError("more than one digit seems to be written on it: cut out one")
-    return ink
+    if len(digits) == 1:
+        digits[0].pieces.update(*(part.pieces for part in small))
+    inks = {id(digit): ink * np.isin(pieces, list(digit.pieces)) for digit in digits}
+    for digit in digits:
+        strokes = np.diff(inks[id(digit)] > 0.5, axis=1, prepend=False).sum(1) / 2  # in each row
+        if digit.width > 2.5 * digit.height or np.median(strokes[strokes > 0]) > 5:
+            raise ValueError("what is written on it cannot be told apart: cut out one digit")
+    if len(digits) > MOST:
+        raise ValueError("too much is written on it for digits alone: cut out some")
+    return [[inks[id(digit)] for digit in line] for line in arrange(digits)]
 
 
-def find_pieces(mask):
-    """(the number int [H, W] of the connected piece that each pixel is in, 0 outside; how many).
+def join(large, small):
+    """The digits, Parts, that large and small parts make up; what belongs to none is left out.
 
-    What lies in neighbouring cells of the coarse grid is connected.
+    What lies above or below a part belongs to it if it is near, as the bar of a 5 does.
     """
-    cell = -(-max(mask.shape) // GRID)
-    height, width = mask.shape
-    cells = np.pad(mask, ((0, -height % cell), (0, -width % cell)))
+    digits = []
+    for part in large + small:
+        for digit in digits:
+            gap = max(part.top - digit.bottom, digit.top - part.bottom)
+            if part.shares_columns(digit) >= 0.5 and gap <= 0.15 * max(part.height, digit.height):
+                digit.add(part)
+                break
+        else:
+            if part in large:
+                digits.append(part)
+    return digits
+
+
+def arrange(digits):
+    """The digits by line, from top to bottom, and from left to right: a list of lists."""
+    lines = []
+    for digit in sorted(digits, key=lambda digit: digit.left):
+        for line in lines:
+            if digit.shares_rows(line[-1]) >= 0.5:
+                line.append(digit)
+                break
+        else:
+            lines.append([digit])
+    return sorted(lines, key=lambda line: sum(digit.top for digit in line) / len(line))
+
+
+def find_pieces(ink):
+    """(the number int [H, W] of the piece of ink that each pixel is in, 0 outside; how many).
+
+    A piece may have small gaps, of up to a GAP of the height of the tallest stroke: what lies in
+    neighbouring cells of a grid that is so coarse is connected.
+    """
+    strokes = ndimage.find_objects(ndimage.label(ink > 0.5, np.ones((3, 3)))[0])
+    tallest = max((rows.stop - rows.start for rows, _ in strokes), default=1)
+    cell = math.ceil(GAP * tallest)
+    height, width = ink.shape
+    cells = np.pad(ink > 0, ((0, -height % cell), (0, -width % cell)))
     cells = cells.reshape(cells.shape[0] // cell, cell, -1, cell).any((1, 3))
     piece, count = ndimage.label(cells, np.ones((3, 3)))
     return piece.repeat(cell, 0).repeat(cell, 1)[:height, :width], count + 1
 
 
-def fit(ink):
-    """The image uint8 [28, 28], as MNIST was made, of an ink [H, W] of any scale, not all zero.
+def fit(ink, frame=frames.MNIST, digits=True):
+    """The image uint8 [28, 28], in a frame, of an ink [H, W] of any scale, not all zero.
 
-    It fits a 20 x 20 box, its proportions kept; then its centre of mass goes to the middle, by
-    whole pixels, as far as the box stays within the image. An image of MNIST comes out as it went
-    in, but that its darkest pixel becomes 255.
+    As MNIST was made: the longer side of the ink's box becomes that of the frame, its proportions
+    kept; then its centre of mass (or the box's) goes to the middle, by whole pixels, as far as the
+    box stays within the image. The strokes of `digits` are not left thinner than any of MNIST's. An
+    ink that is as large as the frame already comes out as it went in, but that its darkest pixel
+    becomes 255: so do MNIST's own images.
     """
     rows, columns = (np.flatnonzero(ink.any(axis)) for axis in (1, 0))
     ink = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    height, width = (max(1, _round(n * 20 / max(ink.shape))) for n in ink.shape)
+    fits = max(ink.shape) == frame.side
+    height, width = (max(1, _round(n * frame.side / max(ink.shape))) for n in ink.shape)
     ink = _averaging(ink.shape[0], height) @ ink @ _averaging(ink.shape[1], width).T
     ink = _round(255 * ink / ink.max())
-    top = _round(14 - ink.sum(1) @ np.arange(height) / ink.sum())
-    left = _round(14 - ink.sum(0) @ np.arange(width) / ink.sum())
+    if digits and not fits:
+        ink = _thicken(ink)
+    middle = height / 2, width / 2
+    if frame.centre == "mass":
+        middle = (ink.sum(1) @ np.arange(height), ink.sum(0) @ np.arange(width)) / ink.sum()
+    top, left = (_round(14 - middle[axis]) for axis in (0, 1))
     top, left = min(max(top, 0), 28 - height), min(max(left, 0), 28 - width)
     image = np.zeros((28, 28), np.uint8)
     image[top : top + height, left : left + width] = ink
     return image
+
+
+def _thicken(ink):
+    """A digit's ink, 0 to 255, with thicker strokes if they are THIN; its box stays as it is.
+
+    A ballpoint's line on a large sheet becomes one pale pixel where MNIST has two white ones. The
+    thickness is the width of the rectangle with the area and the perimeter (the total variation) of
+    the ink.
+    """
+    framed = np.pad(ink / 255, 1)
+    right, down = np.diff(framed, axis=1)[:-1], np.diff(framed, axis=0)[:, :-1]
+    area, perimeter = framed.sum(), np.hypot(right, down).sum()
+    thickness = (perimeter - np.sqrt(max(0, perimeter**2 - 16 * area))) / 4
+    # The darkest of a pixel's neighbours: a stroke that is two pixels thicker.
+    thicker = ndimage.maximum_filter(ink, 3, mode="constant")
+    share = np.clip((THIN - thickness) / 4, 0, 1)
+    return _round(ink + share * (thicker - ink))
 
 
 def _averaging(length, shorter):

@@ -4,6 +4,7 @@
 applied to document recognition", 1998, section III.A.
 """
 
+import itertools
 import math
 
 import torch
@@ -11,7 +12,9 @@ import torch
 from digits import distort
 
 # Ways of writing each digit: strokes, each the control points x,y that the pen visits, in MNIST's
-# 20 x 20 pixel box, x to the right and y down. All ways of one digit are equally likely.
+# 20 x 20 pixel box, x to the right and y down; a point that stands twice is a corner. First those
+# of MNIST's writers, then others that schools in Europe, Asia and the Americas teach, and what
+# people make of these. All ways of a digit in one list are equally likely.
 WAYS = """
 0 leaning: 13,0 6,4 2,11 4,18 9,20 15,16 18,8 16,2 11,0
 0 leaning more: 15,1 7,5 2,12 3,18 9,20 16,14 19,7 17,2 12,1
@@ -79,6 +82,82 @@ WAYS = """
 9 open bowl: 16,3 10,1 5,4 4,10 9,11 14,8 15,5 14,12 11,20
 9 curled tail: 14,4 11,0 6,2 6,8 11,8 14,4 14,12 9,20 4,18
 """
+OTHER_WAYS = """
+0 slashed: 13,2 7,1 2,7 2,14 9,20 16,17 18,9 15,3 9,2 / 4,19 10,10 16,1
+0 wide: 12,3 5,4 1,10 4,16 12,17 19,12 17,5 10,3
+0 circle: 11,0 4,2 0,9 3,17 10,20 18,16 20,9 16,2 9,0
+0 pear: 9,0 7,6 3,13 6,19 13,20 17,15 13,7 9,0
+1 with long flag: 4,9 8,5 12,0 12,0 12,10 12,20
+1 with longer flag: 4,12 8,6 12,0 12,1 12,11 12,20
+1 with flag, leaning: 5,8 10,4 15,0 15,0 11,10 7,20
+1 with level flag: 3,5 8,4 14,1 14,1 12,10 9,20
+1 with flag, leaning back: 5,9 8,4 10,0 10,0 13,10 15,20
+1 with hooked flag: 5,5 9,5 12,0 12,1 12,10 12,20
+1 with short flag: 7,5 11,0 11,0 11,10 11,20
+1 with long flag and base: 4,8 8,4 11,0 11,0 11,10 11,20 / 4,20 11,20 18,20
+1 with base: 10,0 10,10 10,20 / 4,20 10,20 16,19
+1 with flag below the top: 10,0 10,10 10,20 / 6,8 8,6 10,3
+1 with flag on a leaning stem: 13,0 11,10 9,20 / 5,7 9,6 13,3
+2 with a corner: 4,4 8,0 14,2 13,8 8,14 3,20 3,20 10,20 17,20
+2 like a swan: 5,5 9,0 14,2 13,8 8,14 5,19 9,19 14,19 17,15
+2 with a rising end: 3,5 8,0 13,3 11,10 6,17 8,20 13,18 18,12
+2 narrow: 7,3 10,0 13,3 11,9 6,19 6,19 11,19 15,19
+2 angular: 4,2 14,1 14,1 14,8 4,13 4,19 4,19 16,19
+2 with a loop: 4,4 9,0 14,4 10,12 5,17 3,20 3,16 7,15 12,19 18,19
+2 with a long rising end: 3,8 5,1 9,4 7,13 3,19 8,17 13,18 17,10 19,2
+3 with a corner: 3,1 9,1 16,1 16,1 8,8 8,8 15,10 17,15 11,20 3,18
+3 pointed: 3,3 9,0 15,3 7,9 7,9 16,12 14,18 8,20 2,18
+3 angular: 3,1 14,1 15,2 8,8 8,8 16,11 16,16 9,20 2,19
+3 with a straight waist: 4,2 11,0 15,4 11,9 6,9 6,9 13,10 16,15 10,20 3,18
+4 low: 6,0 5,8 4,15 4,15 10,15 17,14 / 14,9 14,15 14,20
+4 low, leaning: 12,0 7,8 2,15 2,15 9,15 17,14 / 13,9 12,15 11,20
+4 like an L: 6,0 6,8 5,17 5,17 10,16 16,14 / 14,11 14,16 14,20
+4 with a low corner: 14,0 8,9 2,18 2,18 9,18 16,17 / 13,9 12,15 12,20
+4 with a leaning stem: 8,0 5,7 3,13 3,13 10,13 17,12 / 16,5 12,13 9,20
+4 of one stroke: 12,20 12,10 12,0 12,0 7,7 2,13 2,13 10,13 18,13
+4 upright: 5,0 5,6 4,12 4,12 10,12 17,12 / 13,0 13,10 13,20
+4 wide open: 3,2 3,7 4,12 4,12 10,12 18,11 / 15,2 14,11 13,20
+4 like a fish: 14,0 8,4 4,8 4,8 10,11 16,14 / 14,0 11,10 8,20
+4 with a falling bar: 13,0 8,5 3,9 3,9 10,12 17,16 / 13,0 12,10 10,20
+4 with a long stem: 12,0 7,4 4,8 4,8 10,9 16,10 / 12,0 11,10 10,20
+5 with corners: 15,1 5,1 5,1 5,8 5,8 11,7 16,12 13,18 4,19
+5 with a corner, leaning: 17,1 8,1 8,1 6,8 6,8 12,8 15,12 11,18 3,19
+5 pointed: 14,0 5,0 5,0 7,8 7,8 13,9 17,14 11,18 4,20
+5 with a flat bowl: 16,1 6,1 6,1 5,9 5,9 12,9 16,14 15,19 3,19
+5 with a hook: 17,3 10,1 8,6 13,9 15,14 10,20 3,17
+5 with a curl: 17,4 12,0 9,5 13,10 15,15 9,20 2,15
+6 with a wide bowl: 15,2 10,0 6,4 4,11 5,17 11,20 17,16 16,10 10,7 5,11
+6 with a big bowl: 13,0 7,2 3,8 2,14 7,20 14,19 18,13 15,7 9,6 4,10
+6 like a b: 6,0 6,7 5,14 6,19 12,20 16,16 15,10 10,8 6,12
+6 like a b, leaning back: 3,0 4,8 6,17 11,20 17,17 16,10 10,8 5,12
+6 with a hook: 17,3 13,0 7,2 4,9 4,16 9,20 14,17 13,12 8,11 4,15
+6 with an angular bowl: 13,0 8,6 4,13 6,19 6,19 14,19 15,12 15,12 5,12
+6 with a wide hook: 18,7 14,1 7,1 3,8 4,16 10,20 16,18 15,12 9,10 5,14
+7 crossed: 3,2 10,2 17,1 17,1 13,10 9,20 / 6,11 11,11 17,10
+7 crossed, with a serif: 3,6 3,2 10,2 17,2 17,2 12,11 9,20 / 6,11 11,11 16,11
+7 crossed, steep: 3,1 10,1 16,1 16,1 14,10 12,20 / 8,10 13,10 18,10
+7 crossed, wavy: 2,4 6,1 11,3 17,1 13,9 8,20 / 5,12 10,10 16,10
+7 with a corner: 2,1 9,1 17,1 17,1 12,10 7,20
+7 with a serif: 4,8 4,2 10,2 16,2 16,2 13,10 11,20
+7 leaning back: 4,1 8,0 12,0 12,0 14,10 15,20
+7 like a Y: 3,3 7,6 12,6 17,2 17,0 12,9 8,20
+7 with a hooked bar: 3,4 5,7 10,5 16,2 16,2 11,11 9,20
+8 with a small top: 10,7 6,5 7,1 12,1 13,5 10,7 4,12 4,18 11,20 16,16 15,10 10,7
+8 of two circles, small top: 11,0 7,1 7,6 11,7 14,4 11,0 / 10,7 4,10 4,17 10,20 16,17 16,10 10,7
+8 angular: 4,1 16,1 16,1 4,19 4,19 16,19 16,19 4,1
+8 from the middle: 10,9 5,5 8,0 14,2 13,7 7,12 5,17 11,20 15,15 10,9
+8 open: 15,4 10,0 5,3 8,8 14,13 13,19 6,19 5,14 10,10 16,6
+8 with a big bowl: 11,0 6,4 7,8 14,11 16,16 10,20 5,16 7,10 13,4 11,0
+8 like a bow: 3,8 6,11 12,8 14,2 10,0 9,6 12,13 13,19 8,20 8,15 14,10
+9 with a hook: 15,3 10,0 5,4 7,9 13,8 15,3 15,11 13,18 8,20 4,17
+9 with a wide hook: 16,4 11,0 5,2 5,8 11,10 16,5 17,12 15,18 9,20 2,18
+9 with a straight stem: 15,3 9,0 4,4 6,9 12,9 15,5 / 15,1 15,11 15,20
+9 angular: 15,1 6,1 6,1 6,9 6,9 15,9 / 15,0 15,10 15,20
+9 like a g: 15,2 9,0 4,4 6,9 12,9 15,4 15,14 12,20 5,19
+9 with a leaning stem: 16,3 11,0 6,3 6,8 11,9 16,4 13,12 8,20
+9 closed by a bar: 14,1 6,2 6,2 6,10 6,10 15,10 / 13,0 13,10 13,20
+"""
+POOL_SEED = 2  # of digits that are drawn beside other images
 SPLITS = {"train": (12_000, 0), "test": (2_000, 1)}  # number of images, seed
 POINTS = 12  # points of a curve per pair of control points
 
@@ -133,19 +212,22 @@ def write(strokes, count, generator):
     return (255 * ink).round().to(torch.uint8)
 
 
-def generate(count, seed):
+def generate(count, seed, other=0.0):
     """Images uint8 [count, 28, 28] and labels int64 [count], balanced and in random order.
 
-    The same seed draws the same images, whatever else draws random numbers.
+    A share `other` of them is written in OTHER_WAYS. The same seed draws the same images, whatever
+    else draws random numbers.
     """
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randperm(count, generator=generator) % 10
     way = torch.rand(count, generator=generator)
+    # By a generator of its own: without OTHER_WAYS nothing is drawn for them.
+    is_other = torch.rand(count, generator=torch.Generator().manual_seed(seed)) < other
     images = torch.empty(count, 28, 28, dtype=torch.uint8)
-    for digit in range(10):
-        ways = [line.split(":")[1] for line in WAYS.split("\n") if line.startswith(str(digit))]
+    for digit, (of_others, lines) in itertools.product(range(10), enumerate((WAYS, OTHER_WAYS))):
+        ways = [line.split(":")[1] for line in lines.split("\n") if line.startswith(str(digit))]
         for i, strokes in enumerate(ways):
-            chosen = (labels == digit) & ((way * len(ways)).long() == i)
+            chosen = (labels == digit) & (is_other == of_others) & ((way * len(ways)).long() == i)
             for index in chosen.nonzero()[:, 0].split(1000):  # bounds the memory
                 images[index] = write(strokes, len(index), generator)
     return images, labels

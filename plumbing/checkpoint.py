@@ -22,6 +22,7 @@ class Checkpoint:
     weights: dict  # the state_dict of the network, on the CPU
     dataset: str
     class_names: list  # ten strings
+    frame: dict  # how things lie in the images, as digits/frame.py measures it
     settings: dict  # "recipe", its name, and its numbers by name
     seed: int
     epoch: int
@@ -41,7 +42,7 @@ class Checkpoint:
 def snapshot(model, optimizer, history, **facts):
     """The Checkpoint of a run as it is now; optimizer is the Adam of an unfinished one, else None.
 
-    facts are the dataset, the class_names, the settings and the seed.
+    facts are the dataset, the class_names, the frame, the settings and the seed.
     """
     return Checkpoint(
         weights={name: _copy_to_cpu(tensor) for name, tensor in model.state_dict().items()},
@@ -87,8 +88,9 @@ def read(path):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about a pickle that is refused anyway
             state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        if "recipe" in state:  # as the settings were called at first
-            state["settings"] = state.pop("recipe")
+        if "recipe" in state:  # as the settings were called in earlier versions
+            state["settings"] = {"drawn": 0, **state.pop("recipe")}
+            state["frame"] = {"side": 20, "centre": "mass"}  # MNIST's
         checkpoint = Checkpoint(**state)
         _check_values(checkpoint)
     except Exception as error:  # What is no checkpoint fails in many ways.
@@ -140,6 +142,9 @@ def _check_values(checkpoint):
     for field in fields(Checkpoint):
         value = getattr(checkpoint, field.name)
         check(isinstance(value, field.type), f"{field.name} is of another type")
+    side, centre = checkpoint.frame["side"], checkpoint.frame["centre"]
+    check(len(checkpoint.frame) == 2 and type(side) is int and 1 <= side <= 28, "no such frame")
+    check(centre in ("mass", "box"), "the frame has no such centre")
     names, settings, history = checkpoint.class_names, checkpoint.settings, checkpoint.history
     check([type(name) for name in names] == [str] * 10, "the class names are not ten strings")
     check(type(settings["recipe"]) is str, "the recipe has no name")

@@ -79,14 +79,15 @@ def saved_flags(parser, args, checkpoint):
     return argparse.Namespace(**now | {name: before[name] for name in names})
 
 
-def restore(path, checkpoint, model, optimizer, batch_size, training):
+def restore(path, checkpoint, model, optimizer, facts, images):
     """Put a model and its Adam where they were at a checkpoint.
 
-    Raises InputError where that does not fit the training images.
+    Raises InputError where that does not fit the facts of this run (see snapshot()), or epochs of
+    so many images.
     """
-    epochs, images = checkpoint.epoch, len(training.images)
+    epochs, batch_size = checkpoint.epoch, facts["settings"]["batch_size"]
     steps = min(epochs * -(-images // batch_size), 2**24)  # where Adam's float32 stops
-    misfits = ["list of classes"] if checkpoint.class_names != training.class_names else []
+    misfits = ["list of classes"] if checkpoint.class_names != facts["class_names"] else []
     model.load_state_dict(checkpoint.weights)
     for name, tensor in optimizer.tensors():
         saved = checkpoint.optimizer.get(name)

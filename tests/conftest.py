@@ -117,6 +117,7 @@ def network():
 FACTS = {
     "dataset": "digits",
     "class_names": list("0123456789"),
+    "frame": {"side": 20, "centre": "mass"},
     "settings": {"recipe": "quick"},
     "seed": 0,
 }

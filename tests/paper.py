@@ -17,11 +17,17 @@ def read_picture(make, image, index):
     path = Path(f"{index}.picture")
     path.write_bytes(make(image, index))
     try:
-        return scan.read(path)
+        return only(scan.read(path))
     except ValueError:
         return None
     finally:
         path.unlink()
+
+
+def only(lines):
+    """The only image that scan.read() found; ValueError where there are several."""
+    ((image,),) = lines
+    return image
 
 
 def plain(image, index):
@@ -78,6 +84,26 @@ def on_paper(image, index):
     settings = {"format": "JPEG", "quality": 40} if generator.random() < 0.5 else {"format": "BMP"}
     picture.save(file, **settings)
     return file.getvalue()
+
+
+def row(images, index):
+    """(a picture of two to ten of images uint8 [N, 28, 28] in a row, the indices of these).
+
+    They stand at slightly different heights, with gaps of 2 to 8 of their pixels, dark on light and
+    ten times as large; what is random depends on the index.
+    """
+    generator = np.random.default_rng((1, index))
+    chosen = generator.integers(0, len(images), generator.integers(2, 11))
+    ink, x = np.zeros((48, 36 * len(chosen) + 8), np.uint8), 4
+    for image in images[chosen]:
+        columns = np.flatnonzero(image.any(0))
+        image = image[:, columns[0] : columns[-1] + 1]
+        y = generator.integers(8, 13)
+        ink[y : y + 28, x : x + image.shape[1]] = image
+        x += image.shape[1] + generator.integers(2, 9)
+    picture = Image.fromarray(255 - ink[:, : x + 4])
+    size = 10 * picture.width, 10 * picture.height
+    return picture.resize(size, Image.Resampling.BILINEAR), chosen
 
 
 def _plane(angle):

@@ -22,6 +22,7 @@ import data
 import draw
 import predict
 from digits import scan, synthetic
+from digits.frame import Frame
 
 PAGE = Path("draw.html")
 WAYS = [line for line in synthetic.WAYS.split("\n") if line]
@@ -175,7 +176,10 @@ def test_fed_the_same_pixels_the_page_says_the_same(page, network):
         size = generator.integers(5, 120, 2).tolist()
         ink = Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)
         others.append(np.pad(np.asarray(ink), generator.integers(0, 40, (2, 2))))
-    compare(page, network, [ink for ink in others if ink.any()])
+    others = [ink for ink in others if ink.any()]
+    thin = [scan.fit(ink / 255) != scan.fit(ink / 255, digits=False) for ink in others]
+    assert sum(changed.any() for changed in thin) > 20
+    compare(page, network, others)
 
 
 @browser
@@ -218,6 +222,46 @@ def test_a_finger_and_a_pen_draw_too(page, kind):
     assert text(page, "answer") == "0"
 
 
+POINTER = """
+const [type, x, y, settings] = arguments, drawing = document.getElementById("drawing");
+const box = drawing.getBoundingClientRect();
+drawing.setPointerCapture = () => {};  // of a pointer that is made up
+drawing.dispatchEvent(new PointerEvent(type, {
+  clientX: box.left + x * box.width, clientY: box.top + y * box.height, bubbles: true, ...settings,
+}));
+return strokes.length;
+"""
+
+
+@browser
+def test_a_stroke_ends_when_no_button_is_down_though_no_pointerup_came(page):
+    mouse = {"pointerId": 1, "pointerType": "mouse", "button": 0, "buttons": 1}
+    page.execute_script(POINTER, "pointerdown", 0.5, 0.2, mouse)
+    page.execute_script(POINTER, "pointermove", 0.5, 0.8, mouse)
+    assert text(page, "spoken") == ""
+    page.execute_script(POINTER, "pointermove", 0.9, 0.9, mouse | {"buttons": 0})
+    assert text(page, "answer") == "1" and text(page, "spoken").startswith("1, ")
+    assert page.execute_script("return strokes[0].length") == 2
+    assert page.execute_script(POINTER, "pointerdown", 0.2, 0.2, mouse) == 2  # and another begins
+
+
+@browser
+def test_a_pen_draws_although_a_palm_rests_on_the_glass(page):
+    palm = {"pointerId": 7, "pointerType": "touch", "button": 0, "buttons": 1}
+    pen = {"pointerId": 8, "pointerType": "pen", "button": 0, "buttons": 1}
+    assert page.execute_script(POINTER, "pointerdown", 0.9, 0.9, palm) == 1
+    assert page.execute_script(POINTER, "pointerdown", 0.5, 0.2, pen) == 1  # the palm's has gone
+    page.execute_script(POINTER, "pointermove", 0.95, 0.95, palm)
+    page.execute_script(POINTER, "pointermove", 0.5, 0.8, pen)
+    page.execute_script(POINTER, "pointerup", 0.5, 0.8, pen | {"buttons": 0})
+    assert text(page, "answer") == "1"
+    assert page.execute_script(POINTER, "pointerdown", 0.8, 0.9, palm | {"pointerId": 9}) == 1
+
+
+def test_without_javascript_the_page_says_so():
+    assert re.search(r"<noscript>.*needs JavaScript.*</noscript>", draw.PAGE.read_text())
+
+
 @browser
 def test_undo_and_clear_by_button_and_by_key(page):
     from selenium.webdriver.common.keys import Keys
@@ -257,13 +301,26 @@ def test_other_classes_show_their_names_and_run_nothing(chromium, run, network):
     assert text(chromium, "answer") == names[1]
 
 
+@browser
+def test_a_network_of_other_things_sees_them_in_its_own_frame(chromium, run, network):
+    names = ["T-shirt/top", *(f"class {n}" for n in range(1, 10))]
+    save_network(network, class_names=names, frame={"side": 28, "centre": "box"})
+    assert run(draw.main)[0] == 0
+    chromium.get(PAGE.resolve().as_uri())
+    ink = np.zeros((60, 80), np.uint8)
+    ink[10:50, 20:49] = np.arange(29) * 8 + 20
+    image = scan.fit(ink / 255, Frame(28, "box"), digits=False)
+    ((found, _),) = chromium.execute_script(SEE, [[ink.ravel().tolist(), *ink.shape]])
+    assert (np.array(found).reshape(28, 28) == image).all() and image[[0, 27]].any(1).all()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width, height", [(360, 640), (1000, 800)])
+@pytest.mark.parametrize("width, height", [(360, 640), (640, 360), (1000, 800)])
 @browser
 def test_it_is_readable_in_light_and_dark_on_a_phone_and_a_desktop(page, scheme, width, height):
     feature = {"name": "prefers-color-scheme", "value": scheme}
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
-    screen = {"width": width, "height": height, "deviceScaleFactor": 2, "mobile": width < 500}
+    screen = {"width": width, "height": height, "deviceScaleFactor": 2, "mobile": width < 700}
     page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
     try:
         write(page, WAYS[0])

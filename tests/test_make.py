@@ -128,10 +128,10 @@ def test_variables_become_flags_and_may_have_spaces(played):
 
 
 def test_without_a_checkpoint_it_trains_first(played):
-    for target, script in ("analysis", "analysis.py"), ("draw", "draw.py"):
+    for target, recipe in ("analysis", []), ("draw", ["--recipe", "everyday"]):
         first, second = commands(make(played, target, f"CHECKPOINT={target}.pt", "EPOCHS=2"))
-        assert first == ["train.py", "--checkpoint", f"{target}.pt", "--epochs", "2"]
-        assert second == [script, "--checkpoint", f"{target}.pt"]
+        assert first == ["train.py", "--checkpoint", f"{target}.pt", *recipe, "--epochs", "2"]
+        assert second == [f"{target}.py", "--checkpoint", f"{target}.pt"]
         assert len(commands(make(played, target, f"CHECKPOINT={target}.pt"))) == 1
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import MNIST, STRANGERS, save_network, train_network
-from paper import on_paper, plain, read_picture
+from paper import on_paper, plain, read_picture, row
 from PIL import Image
 
 import analysis
@@ -41,7 +41,8 @@ def cache(monkeypatch, tmp_path_factory):
 def trained(dataset, recipe, seed, **settings):
     """A network trained by a recipe, some of its settings replaced."""
     recipe = replace(recipes.RECIPES[recipe], **settings)
-    return train_network(data.load(dataset, "train"), recipe, seed)
+    split = data.add_drawn(data.load(dataset, "train"), recipe.drawn, dataset)
+    return train_network(split, recipe, seed)
 
 
 def accuracy(model, images=None):
@@ -120,6 +121,26 @@ def read_pictures(make, images):
     return predictions.argmax(1).where(~refused, -1)
 
 
+def test_the_everyday_recipe_reads_mnist_too():
+    assert accuracy(trained(MNIST, "everyday", seed=0)) >= 98.8
+
+
+def test_rows_of_digits_are_read(run):
+    save_network(trained(MNIST, "everyday", seed=0))
+    split, names, words = data.load(MNIST, "train"), [], []
+    for index in range(300):
+        picture, chosen = row(split.images.numpy(), index)
+        names.append(f"{index}.png")
+        words.append("".join(map(str, split.labels[chosen].tolist())))
+        picture.save(names[-1])
+    _, out, _ = run(predict.main, "--json", *names)
+    predictions = json.loads(out.splitlines()[-1])["predictions"]
+    found = {one["path"]: one["prediction"] for one in predictions}
+    right = sum(found.get(name) == word for name, word in zip(names, words, strict=True))
+    print(f"rows of two to ten digits: all digits right in {right} of 300")
+    assert right >= 285
+
+
 def test_predict_reads_an_image_of_mnist_as_the_network_does():
     images = data.load(MNIST, "test").images
     direct = trained(MNIST, "accurate", seed=0)(data.to_float(images)).argmax(1)
@@ -142,7 +163,7 @@ def test_on_paper_at_most_one_point_of_accuracy_is_lost():
 @pytest.mark.skipif(not STRANGERS, reason="no folder with digits of strangers: DIGITS=folder")
 def test_digits_of_strangers_are_read(run):
     """DIGITS is a folder with labels.csv, which has a path, in a folder per kind, and a label."""
-    save_network(trained(MNIST, "accurate", seed=0))
+    save_network(trained(MNIST, "everyday", seed=0))
     with open(Path(STRANGERS) / "labels.csv", newline="") as file:
         labels = {str(Path(STRANGERS) / row["path"]): row["label"] for row in csv.DictReader(file)}
     _, out, _ = run(predict.main, "--json", *labels)

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 from conftest import save_network
-from paper import on_paper, read_picture
-from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from paper import on_paper, only, read_picture, row
+from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 
 import data
 import predict
-from digits import scan, synthetic
+from digits import frame, scan, synthetic, traits
 
 
 @pytest.fixture(scope="module")
@@ -26,14 +26,14 @@ def digits():
 @pytest.fixture
 def written(digits):
     """A digit on white paper, 280 x 280, and its image."""
-    image = digits[0][0]
-    return Image.fromarray(255 - image).resize((280, 280), Image.Resampling.NEAREST), image
+    large = Image.fromarray(digits[0][0]).resize((280, 280), Image.Resampling.NEAREST)
+    return ImageOps.invert(large), scan.fit(np.asarray(large) / 255)
 
 
 def read(picture, name="picture.png", **settings):
     """What scan.read() makes of a PIL image that is written to a file."""
     picture.save(name, **settings)
-    return scan.read(name)
+    return only(scan.read(name))
 
 
 # fit
@@ -68,9 +68,20 @@ def test_fit_keeps_proportions_and_stays_within_the_image():
 def test_an_image_as_mnist_has_them_comes_out_as_it_went_in(digits):
     for image in digits[0]:
         assert (read(Image.fromarray(image)) == image).all()
-    for image in digits[0][:20]:
+    thick = traits.measure(torch.from_numpy(digits[0]))["thickness"].numpy() > scan.THIN
+    for image in digits[0][thick][:20]:
         large = Image.fromarray(image).resize((280, 280), Image.Resampling.NEAREST)
         assert (read(large) == image).all()
+
+
+def test_thin_strokes_of_a_large_digit_are_thickened_by_half_of_what_they_lack(digits):
+    def thickness(image):
+        return traits.measure(torch.from_numpy(image)[None])["thickness"].item()
+
+    for image in digits[0]:
+        large = read(Image.fromarray(image).resize((280, 280), Image.Resampling.NEAREST))
+        lacking = max(0, scan.THIN - thickness(image))
+        assert thickness(large) - thickness(image) == pytest.approx(lacking / 2, abs=0.25)
 
 
 # Pictures of all kinds
@@ -181,7 +192,7 @@ def test_a_large_picture_is_read_without_a_warning(written, recwarn):
     with pytest.raises(ValueError, match="9800 x 9800 pixels are too many, make it smaller"):
         read(paper)
     paper.resize((5900, 5900)).save("large.png")
-    assert np.abs(scan.read("large.png") - image.astype(int)).mean() < 5
+    assert np.abs(only(scan.read("large.png")) - image.astype(int)).mean() < 5
 
 
 # What cannot be read
@@ -200,35 +211,142 @@ def noise(level, shape=(300, 400)):
 
 
 NOTHING = "nothing seems to be written on it"
-SEVERAL = "more than one digit seems to be written on it: cut out one"
 LINE = "The quick brown fox jumps over the lazy dog and over 12 more\n"
 
 
 @pytest.mark.parametrize(
-    "picture, reason",
+    "picture",
     [
-        (Image.new("L", (500, 400), "white"), NOTHING),
-        (Image.new("L", (1, 1)), NOTHING),
-        (Image.new("1", (30, 1), 1), NOTHING),
-        (Image.new("RGBA", (50, 50), (9, 9, 9, 0)), NOTHING),
-        (Image.new("CMYK", (50, 50), (9, 9, 9, 0)), NOTHING),
-        (Image.linear_gradient("L"), NOTHING),
-        (noise(2), NOTHING),
-        (noise(20), NOTHING),
-        (noise(20, (30, 40)), NOTHING),
-        (text(".", 20), NOTHING),
-        *((text(LINE * (900 // size), size), SEVERAL) for size in (12, 16, 24, 48, 90)),
-        *((text(line, 200, (600, 500)), SEVERAL) for line in ("42", "7 1", "11", "2026", "3\n5")),
-        (text("hello", 30, (300, 200)), SEVERAL),
+        Image.new("L", (500, 400), "white"),
+        Image.new("L", (1, 1)),
+        Image.new("1", (30, 1), 1),
+        Image.new("RGBA", (50, 50), (9, 9, 9, 0)),
+        Image.new("CMYK", (50, 50), (9, 9, 9, 0)),
+        Image.linear_gradient("L"),
+        noise(2),
+        noise(20),
+        noise(20, (30, 40)),
+        text(".", 20),
     ],
 )
-def test_pictures_without_one_digit_are_refused(picture, reason):
+def test_pictures_without_a_digit_are_refused(picture):
     for name in ("a.tif", "a.jpg"):
         if name == "a.jpg" and picture.mode == "RGBA":
             continue
         with pytest.raises(ValueError) as refused:
             read(picture, name)
-        assert str(refused.value) == f"{name}: {reason}"
+        assert str(refused.value) == f"{name}: {NOTHING}"
+
+
+@pytest.mark.parametrize("size", [12, 16, 24, 48, 90])
+def test_a_text_is_refused(size):
+    for name in ("a.tif", "a.jpg"):
+        with pytest.raises(ValueError, match="cannot be told apart|too much is written on it"):
+            read(text(LINE * (900 // size), size), name)
+
+
+# Several digits
+
+
+def count(lines):
+    return [len(line) for line in lines]
+
+
+@pytest.mark.parametrize(
+    "words, found",
+    [("42", [2]), ("7 1", [2]), ("11", [2]), ("2026", [4]), ("3\n5", [1, 1]), ("12\n345", [2, 3])],
+)
+def test_digits_beside_and_below_each_other_are_told_apart(words, found):
+    for name in ("a.tif", "a.jpg"):
+        text(words, 200, (700, 600)).save(name)
+        assert count(scan.read(name)) == found
+
+
+def test_rows_of_two_to_ten_digits_are_read(run, digits, network):
+    save_network(network)
+    names, words = [], []
+    for index in range(40):
+        picture, chosen = row(digits[0], index)
+        names.append(f"{index}.png")
+        words.append("".join(map(str, digits[1][chosen])))
+        picture.save(names[-1])
+    code, out, err = run(predict.main, *names, "--json", "--save-input", "seen")
+    assert (code, err) == (0, "")
+    predictions = json.loads(out.splitlines()[-1])["predictions"]
+    pairs = [(found["prediction"], word) for found, word in zip(predictions, words, strict=True)]
+    assert [len(found) for found, _ in pairs] == [len(word) for _, word in pairs]
+    right = np.mean([a == b for found, word in pairs for a, b in zip(found, word, strict=True)])
+    assert right > 0.85  # the network is one that was trained for seconds
+    for found, line in zip(predictions, out.splitlines()[3:-1], strict=True):
+        probabilities = np.array(found["probabilities"]).reshape(-1, 10)
+        assert found["probability"] == pytest.approx(probabilities.max(1).prod())
+        assert found["runner_up_probability"] <= found["probability"]
+        answers = zip(found["prediction"], found["runner_up"], strict=True)
+        assert sum(a != b for a, b in answers) == 1
+        assert line.split()[0] == found["prediction"]
+    with Image.open("seen/01_0_28x28.png") as seen:
+        assert seen.size == (28 * len(words[0]), 28)
+
+
+def test_a_broken_digit_is_one_digit_and_a_frame_is_none():
+    picture = Image.new("L", (200, 200))
+    pen = ImageDraw.Draw(picture)
+    pen.line([(90, 62), (80, 100), (120, 105), (130, 130), (110, 150), (80, 150)], 255, 12)
+    pen.line([(95, 46), (140, 44)], 255, 12)  # the bar of a 5, apart from the rest
+    ((five,),) = scan.find_digits(np.asarray(picture) / 255, True)
+    assert five[:55].sum() > 400 * 0.9  # the bar is in it
+    pen.rectangle((20, 20, 180, 180), None, 255, 5)
+    ((found,),) = scan.find_digits(np.asarray(picture) / 255, True)
+    assert found[:30].sum() == found[:, :30].sum() == 0
+    assert found[55:].sum() == five[55:].sum()
+
+
+def test_faint_specks_on_clean_white_are_no_ink(digits):
+    generator = np.random.default_rng(0)
+    for image in digits[0][:20]:
+        large = np.asarray(Image.fromarray(image).resize((200, 200), Image.Resampling.BICUBIC))
+        clean = np.full((300, 300), 255, np.uint8)
+        clean[50:250, 50:250] -= large
+        dirty = clean.copy()
+        for y, x in generator.integers(0, 298, (60, 2)):
+            if clean[max(0, y - 6) : y + 8, max(0, x - 6) : x + 8].min() == 255:
+                dirty[y : y + 2, x : x + 2] = 235
+        assert (dirty < clean).sum() > 50
+        assert (read(Image.fromarray(dirty)) == read(Image.fromarray(clean))).all()
+
+
+@pytest.mark.parametrize("size", [16, 28, 64])
+def test_a_digit_may_fill_the_picture(digits, size):
+    for image in digits[0][:20]:
+        rows, columns = np.flatnonzero(image.any(1)), np.flatnonzero(image.any(0))
+        cut = Image.fromarray(image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
+        cut = cut.resize((size, size), Image.Resampling.BILINEAR)
+        light, dark = (read(picture) for picture in (cut, ImageOps.invert(cut)))
+        assert (light == dark).all()
+        assert max(light.any(1).sum(), light.any(0).sum()) == 20
+
+
+# Other things
+
+
+def test_the_frame_of_images_is_measured(digits):
+    images = torch.from_numpy(digits[0])
+    assert frame.measure(images) == frame.MNIST == (20, "mass")
+    large = torch.zeros(60, 28, 28, dtype=torch.uint8)
+    for index, (height, width) in enumerate(np.random.default_rng(0).integers(4, 29, (60, 2))):
+        height, width = (28, width) if index % 2 else (height, 28)
+        top, left = (29 - height) // 2, (29 - width) // 2
+        large[index, top : top + height, left : left + width] = 99
+        large[index, top : top + height // 2, left : left + width // 2] = 255
+    assert frame.measure(large) == (28, "box")
+    assert frame.measure(torch.zeros(5, 28, 28, dtype=torch.uint8)) == frame.MNIST
+    for image in large.numpy():
+        if (image == 0).mean() < 0.3 or image.max() < 255:
+            continue  # more of it than of the paper
+        for polarity in (image, 255 - image):
+            Image.fromarray(polarity).resize((280, 280), Image.Resampling.NEAREST).save("a.png")
+            seen = only(scan.read("a.png", frame.Frame(28, "box"), digits=False))
+            assert np.abs(seen.astype(int) - image).max() <= 1
 
 
 def chunk(kind, content):
