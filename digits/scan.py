@@ -18,8 +18,8 @@ from plumbing.files import PICTURE_FORMATS
 
 LARGEST = 36_000_000  # pixels: an A4 page at 600 dpi has 35 million
 SIDE = 512  # pixels: a picture larger than this squared is reduced; noise does not survive that
-GRID = 128  # pixels along the longer side, or fewer, from which the light on the paper is taken
-GAP = 0.01  # of the height of a stroke: gaps as small do not part it
+GRID = 128  # cells, at a side, that are enough for the light on the paper and for what surrounds it
+GAP = 0.01  # of the height of the tallest stroke: gaps as small do not part a digit
 CONTRAST = 0.05  # of black to white: what differs less from the paper is no ink
 SMALLEST = 8  # pixels: what is smaller is no digit
 FAINT = 0.2  # of the ink's darkness: paper in a photo may differ that much
@@ -216,14 +216,14 @@ def find_digits(ink, even):
     Specks are left out, a frame around the digits, and in a photo what reaches in from outside.
     ValueError where there is too little ink for a digit, or where digits cannot be told apart.
     """
-    pieces, count = find_pieces(ink)
+    if not even:
+        ink = without_surroundings(ink)
+    strokes = ndimage.find_objects(ndimage.label(ink > 0.5, np.ones((3, 3)))[0])
+    tallest = max((rows.stop - rows.start for rows, _ in strokes), default=1)
+    pieces, count = find_pieces(ink, math.ceil(GAP * tallest))
     mass = np.bincount(pieces.ravel(), ink.ravel(), count)
     kept = np.bincount(pieces[ink > 0.5], minlength=count) > 0  # a faint piece is none
     if not even:
-        border = np.concatenate([pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1]])
-        touching = np.bincount(border, minlength=count)  # pixels: a table does it at length
-        if mass[kept & (touching == 0)].sum() > PIECE * mass[kept].sum():
-            kept &= touching < max(ink.shape) / 4
         kept &= mass >= PIECE * mass[kept].max(initial=0)
     parts = [
         Part(rows.start, rows.stop, columns.start, columns.stop, {number})
@@ -284,15 +284,24 @@ def arrange(digits):
     return sorted(lines, key=lambda line: sum(digit.top for digit in line) / len(line))
 
 
-def find_pieces(ink):
+def without_surroundings(ink):
+    """The ink without what reaches into a photo from outside, a table's edge or a cloth, say."""
+    pieces, count = find_pieces(ink, math.ceil(math.sqrt(ink.size) / GRID))
+    mass = np.bincount(pieces.ravel(), ink.ravel(), count)
+    kept = np.bincount(pieces[ink > 0.5], minlength=count) > 0
+    border = np.concatenate([pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1]])
+    touching = np.bincount(border, minlength=count)  # pixels: a table does it at length
+    if mass[kept & (touching == 0)].sum() > PIECE * mass[kept].sum():
+        kept &= touching < max(ink.shape) / 4
+    return ink * kept[pieces]
+
+
+def find_pieces(ink, cell):
     """(the number int [H, W] of the piece of ink that each pixel is in, 0 outside; how many).
 
-    A piece may have small gaps, of up to a GAP of the height of the tallest stroke: what lies in
-    neighbouring cells of a grid that is so coarse is connected.
+    A piece may have small gaps: what lies in neighbouring cells of a grid is connected, whose cells
+    have so many pixels at a side.
     """
-    strokes = ndimage.find_objects(ndimage.label(ink > 0.5, np.ones((3, 3)))[0])
-    tallest = max((rows.stop - rows.start for rows, _ in strokes), default=1)
-    cell = math.ceil(GAP * tallest)
     height, width = ink.shape
     cells = np.pad(ink > 0, ((0, -height % cell), (0, -width % cell)))
     cells = cells.reshape(cells.shape[0] // cell, cell, -1, cell).any((1, 3))
