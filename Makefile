@@ -1,6 +1,6 @@
 # Type `make` for the list of targets.
 #
-# Settings are given behind the target: make train DATASET=zalando-datasets/fashion_mnist EPOCHS=20
+# Settings are given after the target: make train DATASET=zalando-datasets/fashion_mnist EPOCHS=20
 # DATASET, DEVICE, RECIPE, EPOCHS and SEED are the flags of the same names; ARGS holds any other
 # flags; IMAGE names pictures, and one with a space takes quotes in quotes: IMAGE="'my 7.jpg' 8.png".
 # PIP_ARGS goes to pip, to choose another build of PyTorch than the default one.

@@ -23,7 +23,7 @@ CONFUSIONS = 10  # pairs of classes to list
 SCALE = 10  # pixels of a picture per pixel of its image
 CONTACT_SHEET = "contact_sheet.png"
 PICTURE = re.compile(
-    rf"\d+_true-.*_predicted-.*_probability-[01]\.\d{{4}}_index-\d+\.png|{CONTACT_SHEET}"
+    rf"\d+_true-.*_predicted-.*_probability-[01]\.\d{{4}}_index-\d+\.png|{re.escape(CONTACT_SHEET)}"
 )
 
 
@@ -92,7 +92,7 @@ def print_report(logits, labels, class_names):
 
 
 def find_traits(mistakes, test, dataset, wrong):
-    """The mistakes with their traits; how often all of wrong (bool [N]) show each is printed."""
+    """The mistakes with traits; print how often each is seen among all of wrong, bool [N]."""
     try:
         training = data.load(dataset, "train")
     except cli.InputError as error:  # A single file has test images alone.

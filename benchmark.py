@@ -363,7 +363,7 @@ def main():
     cli.add_dataset(parser, without=data.MNIST)
     cli.add_device(parser)
     args = parser.parse_args()
-    dataset = args.dataset or data.MNIST
+    dataset = data.MNIST if args.dataset is None else args.dataset
     if not importlib.util.find_spec("sklearn"):
         raise cli.InputError("scikit-learn is missing, `make benchmark` installs it")
     device = cli.choose_device(args.device)

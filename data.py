@@ -55,16 +55,15 @@ def load(dataset, split):
 def load_splits(dataset=None):
     """(name of the dataset, its training Split, its test Split, a warning or None).
 
-    Without a name it is MNIST; where that cannot be had it is drawn digits, and the warning says
-    why. A dataset that is named is never replaced.
+    Without a name it is MNIST; where the Hub cannot be reached it is drawn digits, and the warning
+    says why. A dataset that is named is never replaced.
     """
     warning = None
     if dataset is None:
         try:
             return MNIST, load(MNIST, "train"), load(MNIST, "test"), None
-        except InputError as error:
-            warning = f"drawn digits in place of MNIST: {sentence(error)}"
-    dataset = dataset or "synthetic"
+        except sources.Unreachable as error:
+            dataset, warning = "synthetic", f"drawn digits in place of MNIST: {sentence(error)}"
     return dataset, load(dataset, "train"), load(dataset, "test"), warning
 
 
@@ -74,7 +73,8 @@ def add_drawn(split, count, dataset):
         return split
     if split.class_names != DIGITS:
         raise InputError(f"dataset {dataset!r} is not of digits, so drawn digits cannot be added")
-    images, labels = synthetic.generate(POOL * count, synthetic.POOL_SEED, other=0.5)
+    ways = synthetic.WAYS + synthetic.OTHER_WAYS
+    images, labels = synthetic.generate(POOL * count, synthetic.POOL_SEED, ways)
     pool = torch.cat([split.images, images]), torch.cat([split.labels, labels])
     return Split(*pool, split.class_names)
 

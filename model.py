@@ -48,7 +48,7 @@ def evaluate(model, images, labels):
 
 
 def load_checkpoint(path):
-    """(model on the CPU, Checkpoint); InputError where the file is missing or anything else."""
+    """(model on the CPU, Checkpoint); InputError where there is none, or none that is valid."""
     checkpoint = checkpoints.read(path)
     model = MLP()
     try:

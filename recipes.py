@@ -24,7 +24,7 @@ class Recipe:
 # Chosen on a validation split, the last 10,000 training images; "everyday" also on drawings that
 # strangers made.
 RECIPES = {
-    # Adam's means are to follow within a run of 472 steps.
+    # A run has 472 steps only, so Adam's means must adapt quickly.
     "quick": Recipe(epochs=4, batch_size=512, learning_rate=0.02, beta1=0.6, beta2=0.9),
     "accurate": Recipe(
         epochs=100,

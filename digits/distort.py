@@ -85,13 +85,13 @@ def occlude(images, low, high):
 
 
 def setting(unit, low, high, **default):
-    """A field of a dataclass that knows its unit and range, by which a flag is made of it."""
+    """A field of a dataclass with its unit and range, from which its flag is made."""
     return field(metadata={"unit": unit, "range": (low, high)}, **default)
 
 
 @dataclass(frozen=True)
 class Distortion:
-    """How far the images of a training run are distorted; as it is made, not at all."""
+    """How far the images of a training run are distorted; the defaults distort nothing."""
 
     rotation: float = setting("degrees either way", 0, 180, default=0.0)
     slant: float = setting("degrees either way", 0, 80, default=0.0)
@@ -137,9 +137,9 @@ def draw_parameters(count, distortion, generator):
 
 
 def apply(images, parameters, patches, strokes):
-    """Images distorted: all are warped, the first `patches` occluded, the last `strokes` crossed.
+    """Images distorted: all are warped, the first `patches` occluded, the last `strokes` struck.
 
-    As these lie together, no time goes into the others, and no GPU is asked which they are.
+    Slices need no work on the other images, and no waiting for a GPU to learn which they are.
     """
     images = warp(images, parameters.matrices)
     if patches:

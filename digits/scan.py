@@ -146,8 +146,8 @@ def paper_surface(grey):
     """The brightness float64 [H, W] of the paper alone: a quadratic surface.
 
     The sum of the absolute differences is the least, so ink does not count for more because it is
-    dark (by reweighted least squares: E. Schlossmacher, 1973). Nor does it for lying in the middle:
-    the outer eighth of each side counts three times.
+    dark (by reweighted least squares: E. Schlossmacher, 1973). The outer eighth of each side counts
+    three times, because ink is mostly in the middle.
     """
 
     def terms(height, width):

@@ -1,10 +1,9 @@
-"""Digits drawn as jittered pen strokes: a stand-in for MNIST where there is no network.
+"""Digits drawn as jittered pen strokes: a stand-in for MNIST where there is no connection.
 
 "As MNIST was made" below: Y. LeCun, L. Bottou, Y. Bengio and P. Haffner, "Gradient-based learning
 applied to document recognition", 1998, section III.A.
 """
 
-import itertools
 import math
 
 import torch
@@ -14,7 +13,7 @@ from digits import distort
 # Ways of writing each digit: strokes, each the control points x,y that the pen visits, in MNIST's
 # 20 x 20 pixel box, x to the right and y down; a point that stands twice is a corner. First those
 # of MNIST's writers, then others that schools in Europe, Asia and the Americas teach, and what
-# people make of these. All ways of a digit in one list are equally likely.
+# people make of these. All ways of a digit are equally likely.
 WAYS = """
 0 leaning: 13,0 6,4 2,11 4,18 9,20 15,16 18,8 16,2 11,0
 0 leaning more: 15,1 7,5 2,12 3,18 9,20 16,14 19,7 17,2 12,1
@@ -212,22 +211,19 @@ def write(strokes, count, generator):
     return (255 * ink).round().to(torch.uint8)
 
 
-def generate(count, seed, other=0.0):
+def generate(count, seed, ways=WAYS):
     """Images uint8 [count, 28, 28] and labels int64 [count], balanced and in random order.
 
-    A share `other` of them is written in OTHER_WAYS. The same seed draws the same images, whatever
-    else draws random numbers.
+    The same seed draws the same images, whatever else draws random numbers.
     """
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randperm(count, generator=generator) % 10
     way = torch.rand(count, generator=generator)
-    # By a generator of its own: without OTHER_WAYS nothing is drawn for them.
-    is_other = torch.rand(count, generator=torch.Generator().manual_seed(seed)) < other
     images = torch.empty(count, 28, 28, dtype=torch.uint8)
-    for digit, (of_others, lines) in itertools.product(range(10), enumerate((WAYS, OTHER_WAYS))):
-        ways = [line.split(":")[1] for line in lines.split("\n") if line.startswith(str(digit))]
-        for i, strokes in enumerate(ways):
-            chosen = (labels == digit) & (is_other == of_others) & ((way * len(ways)).long() == i)
+    for digit in range(10):
+        own = [line.split(":")[1] for line in ways.split("\n") if line.startswith(str(digit))]
+        for i, strokes in enumerate(own):
+            chosen = (labels == digit) & ((way * len(own)).long() == i)
             for index in chosen.nonzero()[:, 0].split(1000):  # bounds the memory
                 images[index] = write(strokes, len(index), generator)
     return images, labels

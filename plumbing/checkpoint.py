@@ -71,7 +71,7 @@ def save(path, checkpoint):
 
 
 def read(path):
-    """The Checkpoint in a file; InputError where it is missing or anything else.
+    """The Checkpoint in a file; InputError where it is missing or no valid checkpoint.
 
     Code is never run: weights_only=True refuses a pickle that holds any.
     """

@@ -43,7 +43,7 @@ def _interrupt(number, frame):
     """Raise KeyboardInterrupt, but not twice within a second.
 
     Many press Ctrl-C twice, and a terminal that is closed sends SIGHUP twice: the second one would
-    cut short what is done about the first.
+    interrupt the handling of the first.
     """
     global _interrupted
     before, _interrupted = _interrupted, time.monotonic()

@@ -13,7 +13,7 @@ from plumbing.cli import InputError
 
 PICTURE_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")  # Pillow's others run programs
 PREFIX = ".784-128-10-"  # of the name, with a random rest, of what is still being written
-ABANDONED = 3600  # seconds: what has been there for so long is of a run that was killed
+ABANDONED = 24 * 3600  # seconds: what is so old was left by a run that was killed
 
 
 def check_writable(path):

@@ -56,7 +56,7 @@ def fast_products():
     """Let matrix products take a faster way, which may be less precise, where PyTorch has one.
 
     It is TensorFloat-32 on a GPU, bfloat16 on some CPUs and full precision by another library on
-    the others. Gradients bear it; distortions and evaluation stay the same on every device.
+    the others. Gradients tolerate it; distortions and evaluation stay the same on every device.
     """
     torch.set_float32_matmul_precision("medium")
     try:

@@ -18,6 +18,10 @@ CACHE = Path(".cache")
 HUB_TIMEOUT = 15  # seconds
 
 
+class Unreachable(InputError):
+    """The Hugging Face Hub cannot be reached."""
+
+
 def load(dataset, split, checksums=None):
     """A split of a dataset: images uint8 [N, 28, 28], labels int64 [N], and ten class names.
 
@@ -129,8 +133,8 @@ def _decode(dataset, split, folder):
 def _open(dataset, folder):
     """All splits of a local or Hub dataset, as a datasets.DatasetDict.
 
-    What is local is converted in `folder`: the own cache of `datasets` may take an old version of
-    a file for the current one.
+    What is local is converted in `folder`: the cache of `datasets` itself may take an old version
+    of a file for the current one.
     """
     import datasets
     import huggingface_hub
@@ -147,14 +151,16 @@ def _open(dataset, folder):
             split = "test" if re.search(r"(?<![a-z])test(?![a-z])", path.name) else "train"
             files = {split: path.name}
             return datasets.load_dataset(str(path.parent), data_files=files, cache_dir=str(folder))
-        if not huggingface_hub.constants.HF_HUB_OFFLINE:
+        offline = huggingface_hub.constants.HF_HUB_OFFLINE
+        if not offline:
             _check_hub(dataset)
         return datasets.load_dataset(dataset)
     except InputError:
         raise
     except Exception as error:  # It reports a dataset that it cannot read in many ways.
+        kind = Unreachable if not path.exists() and offline else InputError
         reason = error.__cause__ or error
-        raise InputError(f"dataset {dataset!r}: cannot be read: {reason}") from error
+        raise kind(f"dataset {dataset!r}: cannot be read: {reason}") from error
 
 
 def _check_hub(dataset):
@@ -182,7 +188,7 @@ def _check_hub(dataset):
     if isinstance(problem, (HFValidationError, RepositoryNotFoundError)):
         raise InputError(f"dataset {dataset!r}: neither a file or folder here nor on the Hub")
     if problem:
-        raise InputError(
+        raise Unreachable(
             f"dataset {dataset!r}: there is no such file or folder here, and the Hugging Face Hub "
             f"cannot be reached ({problem}); try again later, or give a local copy (DATASET=folder)"
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-os.environ["PYTHONPATH"] = str(ROOT)  # of the processes that tests start
+os.environ["PYTHONPATH"] = f"{ROOT}{os.pathsep}{ROOT / 'tests'}"  # of processes that tests start
 os.environ["OMP_NUM_THREADS"] = "1"  # for two tests side by side, and the same sums everywhere
 HF_HOME = tempfile.TemporaryDirectory()  # removed at exit
 os.environ["HF_HOME"] = HF_HOME.name

@@ -23,11 +23,10 @@ KILLS = int(os.environ.get("KILLS", 6))
 CHECKPOINT = Path("checkpoint.pt")
 
 
-def kill(seconds, work, *flags, after=None):
-    """Start a process and kill it within some seconds, or that long after a file is there."""
+def kill(seconds, work, *flags, after):
+    """Start a process and kill it within some seconds after something has happened."""
     process = start(work, *flags)
-    if after:
-        wait_for(after.exists, process)
+    wait_for(after, process)
     time.sleep(random.uniform(0, seconds))
     process.kill()
     process.join()
@@ -37,9 +36,14 @@ def leftovers():
     return [path for path in Path().rglob(f"{files.PREFIX}*")]
 
 
-def let_two_hours_pass():
+def let_two_days_pass():
     for path in leftovers():
-        os.utime(path, (time.time() - 7200,) * 2)
+        os.utime(path, (time.time() - 2 * 86400,) * 2)
+
+
+def saved():
+    """Of when the checkpoint is, if there is one."""
+    return CHECKPOINT.exists() and CHECKPOINT.stat().st_mtime_ns
 
 
 def test_killed_in_training_it_goes_on_to_the_same_weights(run, dataset):
@@ -50,12 +54,14 @@ def test_killed_in_training_it_goes_on_to_the_same_weights(run, dataset):
     CHECKPOINT.unlink()
     done = 0
     for kills in range(1, KILLS // 3 + 1):
-        kill(0.5, run_train, *(["--resume"] if done else flags), after=CHECKPOINT)
-        before, done = done, load_checkpoint(CHECKPOINT)[1].epoch
-        assert before <= done
+        before = saved()
+        settings = ["--resume"] if done else flags
+        kill(0.1, run_train, *settings, after=lambda before=before: saved() != before)
+        previous, done = done, load_checkpoint(CHECKPOINT)[1].epoch
+        assert previous < done
         assert len(leftovers()) <= kills
     assert 0 < done < epochs
-    let_two_hours_pass()
+    let_two_days_pass()
     assert run(train.main, "--resume")[0] == 0
     assert leftovers() == []
     weights = load_checkpoint(CHECKPOINT)[1].weights
@@ -64,14 +70,16 @@ def test_killed_in_training_it_goes_on_to_the_same_weights(run, dataset):
 
 def test_killed_in_decoding_it_leaves_a_whole_cache_or_none(dataset, drawn):
     for kills in range(1, KILLS // 3 + 1):
-        kill(0.4, decode)
-        assert len(leftovers()) <= 2 * kills  # in tmp, and beside the cache
+        before = len(leftovers())
+        kill(0.3, decode, after=lambda before=before: len(leftovers()) > before)
+        assert before < len(leftovers()) + len(list(Path(".cache").glob("*.npz"))) <= before + 2
         for path in Path(".cache").glob("*.npz"):
             _, fingerprint = sources._identify("digits")
             images, _, _ = sources._read_cache(path, fingerprint)
             assert torch.equal(torch.from_numpy(images), drawn[0][:500])
             path.unlink()
-    let_two_hours_pass()
+        assert len(leftovers()) <= 2 * kills  # in tmp, and beside the cache
+    let_two_days_pass()
     start(decode).join()
     assert leftovers() == []
 
@@ -80,15 +88,23 @@ def test_killed_in_the_analysis_it_leaves_whole_pictures(run, dataset):
     for seed, path in enumerate(("one.pt", "two.pt")):
         flags = ("--dataset", "digits", "--epochs", 2, "--seed", seed, "--checkpoint", path)
         assert run(train.main, *flags)[0] == 0
+    folder = Path("misclassified_samples")
     for kills in range(1, KILLS // 3 + 1):
-        kill(1, analyse_for_ever)
-        for path in Path("misclassified_samples").glob("*.png"):
+        before = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.png")}
+        kill(
+            0.3,
+            analyse_for_ever,
+            after=lambda before=before: any(
+                before.get(path.name) != path.stat().st_mtime_ns for path in folder.glob("0*.png")
+            ),
+        )
+        for path in folder.glob("*.png"):
             with Image.open(path) as picture:
                 picture.load()
         assert len(leftovers()) <= kills
-    let_two_hours_pass()
+    let_two_days_pass()
     assert run(analysis.main, "--checkpoint", "one.pt")[0] == 0
-    assert leftovers() == [] and len(list(Path("misclassified_samples").iterdir())) == 11
+    assert leftovers() == [] and len(list(folder.iterdir())) == 11
 
 
 # Several at once.
@@ -126,7 +142,7 @@ def test_only_what_is_ours_and_old_is_removed(make):
     ours, other, young = (Path(name) for name in (f"{files.PREFIX}1", "other", f"{files.PREFIX}2"))
     for path in (ours, other):
         make(path)
-        os.utime(path, (time.time() - 7200,) * 2)
+        os.utime(path, (time.time() - 2 * 86400,) * 2)
     make(young)  # may be another run's
     with files.replacing(Path("result")) as file:
         file.write(b"x")

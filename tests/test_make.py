@@ -74,11 +74,12 @@ def test_the_docs_name_every_target_variable_and_flag_and_no_other(run):
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", text)) - {"--help"} == known
 
 
-def test_every_script_that_the_readme_counts_has_its_target():
+def test_every_script_has_a_target_and_a_place_in_the_readme():
     assert {f"{script}.py" for script in SCRIPTS} == {
         path.name for path in ROOT.glob("*.py") if "cli.run(main)" in path.read_text()
     }
     assert set(SCRIPTS) < TARGETS
+    assert all(f"`{script}.py`" in README for script in SCRIPTS)
 
 
 @pytest.fixture

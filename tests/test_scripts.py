@@ -20,6 +20,7 @@ import recipes
 import train
 from digits import traits
 from model import MLP, evaluate, load_checkpoint
+from plumbing.cli import InputError
 from plumbing.optimizer import Adam
 
 
@@ -137,6 +138,19 @@ def test_drawn_digits_in_place_of_mnist_replace_no_other_network(run, trained):
     assert Path("checkpoint.pt").read_bytes() == before
     assert run(train.main, "--epochs", 1, "--checkpoint", "new.pt")[0] == 0
     assert run(train.main, "--epochs", 1, "--checkpoint", "new.pt")[0] == 0  # of drawn digits, too
+
+
+def test_only_mnist_that_cannot_be_reached_is_replaced(run, monkeypatch):
+    code, _, err = run(train.main, "--dataset", "")
+    assert code == 2 and "no such file or folder" in err
+
+    def damaged(*args):
+        raise InputError("its checksums are not the known ones")
+
+    monkeypatch.setattr(data.sources, "load", damaged)
+    code, _, err = run(train.main)
+    assert (code, err) == (2, "train.py: its checksums are not the known ones\n")
+    assert not Path("checkpoint.pt").exists()
 
 
 def test_mnist_by_its_name_is_never_replaced(run):
