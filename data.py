@@ -110,6 +110,9 @@ class Batches:
         return len(self.images) - (POOL - 1) * self.drawn
 
     def __iter__(self):
+        # An order of all images, in blocks; for each block random distortions; for each batch of it
+        # the images, as floats and distorted, and their labels.
+        #
         # A seed sequence mixes both numbers well: neighbouring seeds share no epoch's order.
         (state,) = np.random.SeedSequence((self.seed, self.epoch)).generate_state(1)
         generator = torch.Generator().manual_seed(int(state))
@@ -121,10 +124,10 @@ class Batches:
         # What is random is drawn for many batches at once, which is faster, but not for all of a
         # large dataset, which would take more memory than its images.
         for indices in order.split(max(1, BLOCK // self.batch_size) * self.batch_size):
-            drawn = [indices]
+            block = [indices]
             if self.distortion != distort.Distortion():
-                drawn += distort.draw_parameters(len(indices), self.distortion, generator)
-            batches = (tensor.to(self.images.device).split(self.batch_size) for tensor in drawn)
+                block += distort.draw_parameters(len(indices), self.distortion, generator)
+            batches = (tensor.to(self.images.device).split(self.batch_size) for tensor in block)
             for index, *parameters in zip(*batches, strict=True):
                 # index_select is up to 30 times faster than images[index] on a CPU.
                 images = to_float(self.images.index_select(0, index))

@@ -34,13 +34,19 @@ def learning_rate(step, steps, highest):
 def train(model, optimizer, split, recipe, seed, done=0):
     """Train the model in place on a data.Split; after each epoch yield (epoch, mean loss in nats).
 
-    The model and the split are on the same device; the first `done` epochs are behind them.
+    The model and the split, which ends with the pool of drawn digits if the recipe has any, are on
+    the same device; the first `done` epochs are behind them.
     """
     keep_freed_memory()
     for epoch in range(done + 1, recipe.epochs + 1):
         batches = data.Batches(
-            *(split.images, split.labels, recipe.batch_size, recipe.distortion, seed, epoch),
-            drawn=recipe.drawn,
+            split.images,
+            split.labels,
+            recipe.batch_size,
+            recipe.distortion,
+            seed,
+            epoch,
+            recipe.drawn,
         )
         steps = recipe.epochs * len(batches)
         progress = tqdm(batches, f"epoch {epoch}", disable=None, leave=False, delay=1)
