@@ -57,7 +57,7 @@ test: .venv/installed-dev ## run the tests that need no data, browser or GPU; tw
 	$(PY) -m ruff check .
 	$(pytest) -m "not browser"
 
-test-all: .venv/installed-dev ## run all tests, with DATASET=folder on the real MNIST too; five minutes
+test-all: .venv/installed-dev ## run all tests, with DATASET=folder on the real MNIST too; seven minutes
 	$(PY) -m ruff check .
 	KILLS=30 CASES=1000 $(pytest)
 
