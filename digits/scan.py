@@ -27,7 +27,7 @@ PIECE = 0.03  # of the largest piece's ink: smaller ones are specks
 EVEN = 0.25  # of a picture's pixels: so many that are all as dark, or bright, as any are paper
 TALL = 0.7  # of the tallest piece's height: so tall a piece is a digit, or a large part of one,
 SMALL = 0.5, 0.2  # or so tall and with so much of the largest one's ink
-MOST = 40  # digits: more are rather letters
+MOST = 40  # pieces of the height of a digit: more are rather letters
 THIN = 2.2  # pixels of an image: thinner strokes are thickened by half of what they lack
 NO_LOG = logging.NullHandler()  # for Pillow, which else reports damaged files in words of its own
 TIE = 1e-6  # is added before rounding, so that halves round alike in Python and JavaScript
@@ -237,6 +237,8 @@ def find_digits(ink, even):
         (piece,), share = part.pieces, part.height / tallest
         is_digit = share >= TALL or (share >= SMALL[0] and mass[piece] >= SMALL[1] * most)
         (large if is_digit else small).append(part)
+    if len(large) > MOST:  # before each gets an ink of its own
+        raise ValueError("too much is written on it for digits alone: cut out some")
     large = [part for part in large if not any(map(part.surrounds, large))]
     digits = join(large, small)
     if not digits or max(max(digit.height, digit.width) for digit in digits) < SMALLEST:
@@ -248,8 +250,6 @@ def find_digits(ink, even):
         strokes = np.diff(inks[id(digit)] > 0.5, axis=1, prepend=False).sum(1) / 2  # in each row
         if digit.width > 2.5 * digit.height or np.median(strokes[strokes > 0]) > 5:
             raise ValueError("what is written on it cannot be told apart: cut out one digit")
-    if len(digits) > MOST:
-        raise ValueError("too much is written on it for digits alone: cut out some")
     return [[inks[id(digit)] for digit in line] for line in arrange(digits)]
 
 
@@ -259,14 +259,14 @@ def join(large, small):
     What lies above or below a part belongs to it if it is near, as the bar of a 5 does.
     """
     digits = []
-    for part in large + small:
+    for number, part in enumerate(large + small):
         for digit in digits:
             gap = max(part.top - digit.bottom, digit.top - part.bottom)
             if part.shares_columns(digit) >= 0.5 and gap <= 0.15 * max(part.height, digit.height):
                 digit.add(part)
                 break
         else:
-            if part in large:
+            if number < len(large):
                 digits.append(part)
     return digits
 

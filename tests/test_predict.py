@@ -1,6 +1,8 @@
 """From pictures of all kinds to the image that the network reads, and to its answer."""
 
 import json
+import time
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -243,6 +245,20 @@ def test_a_text_is_refused(size):
     for name in ("a.tif", "a.jpg"):
         with pytest.raises(ValueError, match="cannot be told apart|too much is written on it"):
             read(text(LINE * (900 // size), size), name)
+
+
+def test_a_page_of_letters_and_one_of_specks_take_little_time_and_memory():
+    letters = text("I l I l I l I l I l I l I l I l I l I l\n" * 24, 24)
+    specks = np.full((512, 512), 255, np.uint8)
+    specks[::4, ::4] = 0
+    for picture in (letters, Image.fromarray(specks)):
+        picture.save("a.png")
+        tracemalloc.start()
+        start = time.monotonic()
+        with pytest.raises(ValueError, match="too much|told apart|nothing"):
+            scan.read("a.png")
+        assert time.monotonic() - start < 5 and tracemalloc.get_traced_memory()[1] < 200e6
+        tracemalloc.stop()
 
 
 # Several digits
