@@ -73,10 +73,15 @@ def add_drawn(split, count, dataset):
         return split
     if split.class_names != DIGITS:
         raise InputError(f"dataset {dataset!r} is not of digits, so drawn digits cannot be added")
-    ways = synthetic.WAYS + synthetic.OTHER_WAYS
-    images, labels = synthetic.generate(POOL * count, synthetic.POOL_SEED, ways)
-    pool = torch.cat([split.images, images]), torch.cat([split.labels, labels])
-    return Split(*pool, split.class_names)
+    # Half of them in ways of MNIST's writers: on the validation images that is 0.09 points better
+    # than all ways alike (means of three seeds), on strangers' drawings as good.
+    others = POOL * count // 2
+    parts = [
+        (split.images, split.labels),
+        synthetic.generate(POOL * count - others, synthetic.POOL_SEED),
+        synthetic.generate(others, synthetic.POOL_SEED + 1, synthetic.OTHER_WAYS),
+    ]
+    return Split(*map(torch.cat, zip(*parts, strict=True)), split.class_names)
 
 
 def to_float(images):
