@@ -33,7 +33,7 @@ analysis: .venv/installed ## show what checkpoint.pt gets wrong, and why; second
 	$(PY) analysis.py --checkpoint "$(CHECKPOINT)" $(dataset) $(device) $(ARGS)
 
 # Without a checkpoint, these two train the recipe that reads what people write.
-predict draw: RECIPE = everyday
+predict draw: RECIPE ?= everyday
 
 predict: .venv/installed ## read a picture of a digit, IMAGE=photo.jpg, with checkpoint.pt; seconds
 	@$(trained)

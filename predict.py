@@ -87,7 +87,7 @@ def main():
         f"\n{'prediction':{width}}  probability  {'runner-up':{width}}  probability  picture",
         flush=True,
     )
-    frame, digits = Frame(**checkpoint.frame), checkpoint.class_names == list("0123456789")
+    frame, digits = Frame(**checkpoint.frame), checkpoint.class_names == data.DIGITS
     predictions, failures = [], []
     for number, path in enumerate(args.image, start=1):
         try:

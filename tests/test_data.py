@@ -16,7 +16,7 @@ import torch
 from conftest import write_split
 
 import data
-from digits import distort
+from digits import distort, synthetic
 from plumbing import sources
 from plumbing.cli import InputError
 
@@ -46,6 +46,38 @@ def test_an_epoch_holds_every_image_once_in_its_own_order():
     assert all(sorted(order) == list(range(1000)) for order in orders)
     assert len({tuple(order) for order in orders}) == 9
     assert epoch(1, 2) == orders[4]
+
+
+def test_an_epoch_holds_every_image_and_other_drawn_digits_each_time():
+    split = data.Split(torch.zeros(30, 28, 28).byte(), torch.full((30,), 77), data.DIGITS)
+    pool = data.add_drawn(split, 20, "mine")
+    assert len(pool.images) == 30 + 20 * data.POOL and (pool.images[30:].amax((1, 2)) > 0).all()
+    numbered = torch.arange(len(pool.images))  # in place of the labels
+    seen = []
+    for epoch in 1, 2:
+        batches = data.Batches(pool.images, numbered, 16, distort.Distortion(), 0, epoch, 20)
+        order = torch.cat([labels for _, labels in batches]).tolist()
+        assert len(batches) == 4 and len(set(order)) == len(order) == batches.count == 50
+        assert set(order) > set(range(30)) and sorted(order) != order
+        seen.append(set(order) - set(range(30)))
+    assert seen[0] != seen[1]
+
+
+def test_half_of_the_drawn_digits_are_in_ways_of_mnists_writers(monkeypatch):
+    drawn = []
+    generate = synthetic.generate
+    monkeypatch.setattr(synthetic, "generate", lambda *args: drawn.append(args) or generate(*args))
+    split = data.Split(torch.zeros(1, 28, 28).byte(), torch.zeros(1).long(), data.DIGITS)
+    data.add_drawn(split, 6, "mine")
+    assert [(args[0], synthetic.OTHER_WAYS in args) for args in drawn] == [(15, False), (15, True)]
+    assert drawn[0][1] != drawn[1][1]  # the seeds
+
+
+def test_drawn_digits_are_added_to_digits_alone():
+    split = data.Split(torch.zeros(1, 28, 28).byte(), torch.zeros(1).long(), ["shirt"] * 10)
+    assert data.add_drawn(split, 0, "clothes") is split
+    with pytest.raises(InputError, match="'clothes' is not of digits.*RECIPE=accurate"):
+        data.add_drawn(split, 1, "clothes")
 
 
 def test_a_folder_is_read_by_the_types_of_its_columns(dataset, drawn):

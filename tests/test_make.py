@@ -134,6 +134,8 @@ def test_without_a_checkpoint_it_trains_first(played):
         assert first == ["train.py", "--checkpoint", f"{target}.pt", *recipe, "--epochs", "2"]
         assert second == [f"{target}.py", "--checkpoint", f"{target}.pt"]
         assert len(commands(make(played, target, f"CHECKPOINT={target}.pt"))) == 1
+    first, _ = commands(make(played, "draw", "CHECKPOINT=other.pt", "RECIPE=quick"))
+    assert first == ["train.py", "--checkpoint", "other.pt", "--recipe", "quick"]
 
 
 def test_pictures_are_named_by_a_variable(played):

@@ -122,7 +122,9 @@ def read_pictures(make, images):
 
 
 def test_the_everyday_recipe_reads_mnist_too():
-    assert accuracy(trained(MNIST, "everyday", seed=0)) >= 98.8
+    share = accuracy(trained(MNIST, "everyday", seed=0))
+    print(f"everyday, seed 0: {share:.2f} % of the test images")
+    assert share >= 98.8
 
 
 def test_rows_of_digits_are_read(run):
