@@ -46,8 +46,10 @@ draw: .venv/installed ## write draw.html, on which one draws and checkpoint.pt r
 robustness: .venv/installed ## read distorted test images with checkpoint.pt; seconds
 	$(PY) robustness.py --checkpoint "$(CHECKPOINT)" $(dataset) $(device) $(ARGS)
 
+# No scan is as clean as digits from our pen: with patches and strays they teach more about MNIST's.
 demo: .venv/installed ## train and analysis on drawn digits, into demo/; seconds, no download
-	$(PY) train.py --dataset synthetic --checkpoint demo/checkpoint.pt $(device) $(schedule)
+	$(PY) train.py --dataset synthetic --occlusion 0.3 --extra-writing 0.3 \
+		--checkpoint demo/checkpoint.pt $(device) $(schedule)
 	$(PY) analysis.py --checkpoint demo/checkpoint.pt --output demo/misclassified_samples $(device)
 
 benchmark: .venv/installed-dev ## time training beside other ways to train; five minutes

@@ -120,8 +120,8 @@ def test_variables_become_flags_and_may_have_spaces(played):
         "benchmark": [["benchmark.py", *data, *device, *args]],
     }
     assert commands(make(played, "demo", *given)) == [
-        ["train.py", "--dataset", "synthetic", "--checkpoint", "demo/checkpoint.pt"]
-        + [*device, *schedule],
+        ["train.py", "--dataset", "synthetic", "--occlusion", "0.3", "--extra-writing", "0.3"]
+        + ["--checkpoint", "demo/checkpoint.pt", *device, *schedule],
         ["analysis.py", "--checkpoint", "demo/checkpoint.pt", "--output"]
         + ["demo/misclassified_samples", *device],
     ]
