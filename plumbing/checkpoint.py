@@ -88,17 +88,34 @@ def read(path):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about a pickle that is refused anyway
             state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        if "recipe" in state:  # as the settings were called in earlier versions
-            state["settings"] = {"drawn": 0, **state.pop("recipe")}
-            state["frame"] = {"side": 20, "centre": "mass"}  # MNIST's
+        if "recipe" in state:
+            state = _upgrade(**state)
+        names = {field.name for field in fields(Checkpoint)}
+        if names < set(state):
+            later = ", ".join(set(state) - names)
+            raise InputError(f"written by a later version of this project, which saves {later}")
         checkpoint = Checkpoint(**state)
         _check_values(checkpoint)
+    except InputError as error:
+        raise InputError(f"checkpoint {path}: {error}; get that version (git pull)") from None
     except Exception as error:  # What is no checkpoint fails in many ways.
         raise InputError(
             f"checkpoint {path}: damaged, or not written by train.py; train anew (make train) "
             "or give another --checkpoint"
         ) from error
     return checkpoint
+
+
+def _upgrade(recipe, optimizer=None, **state):
+    """The values of a Checkpoint from those of earlier versions, which called its settings recipe.
+
+    At first that held a name and its distortion apart, and there was no optimizer to resume with.
+    """
+    settings = {"drawn": 0, "beta1": 0.9, "beta2": 0.999, **recipe}
+    settings |= settings.pop("distortion", {})
+    settings.setdefault("recipe", settings.pop("name", None))
+    frame = {"side": 20, "centre": "mass"}  # MNIST's
+    return {"settings": settings, "frame": frame, "optimizer": optimizer or {}, **state}
 
 
 def keep_others(path, dataset, reason):

@@ -141,6 +141,30 @@ def test_a_missing_checkpoint_says_to_train_and_a_folder_is_none(tmp_path):
         load_checkpoint(tmp_path)
 
 
+def test_a_checkpoint_of_the_first_version_is_read(tmp_path, model):
+    path = tmp_path / "c.pt"
+    save_network(model, path)
+    state = torch.load(path, weights_only=True)
+    for key in ("settings", "frame", "optimizer"):
+        del state[key]
+    distortion = {"rotation": 20, "stretch": 1.25, "shift": 2}
+    state["recipe"] = {"name": "accurate", "epochs": 1, "batch_size": 512, "distortion": distortion}
+    torch.save(state, path)
+    loaded, checkpoint = load_checkpoint(path)
+    assert torch.equal(loaded.layers[1].weight, model.layers[1].weight)
+    assert checkpoint.summary == "1 epochs of recipe accurate, seed 0, on digits"
+    assert checkpoint.settings["rotation"] == 20 and checkpoint.settings["batch_size"] == 512
+    assert checkpoint.frame == {"side": 20, "centre": "mass"}
+
+
+def test_a_checkpoint_of_a_later_version_says_so(tmp_path, model):
+    path = tmp_path / "c.pt"
+    save_network(model, path)
+    torch.save(torch.load(path, weights_only=True) | {"temperature": 2.0}, path)
+    with pytest.raises(InputError, match="written by a later version .*temperature; .*git pull"):
+        load_checkpoint(path)
+
+
 def test_a_full_disk_while_saving_leaves_the_old_checkpoint(tmp_path, model):
     path = tmp_path / "c.pt"
     save_network(model, path)
