@@ -7,7 +7,6 @@ if __name__ == "__main__":
 # isort: split
 import math
 import re
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -16,6 +15,7 @@ import data
 from digits import traits
 from digits.pictures import contact_sheet, enlarge
 from model import evaluate, load_with_test_split
+from plumbing import devices
 from plumbing.files import check_writable, replacing
 
 WORST = 10  # mistakes to picture
@@ -141,10 +141,10 @@ def parse_args():
     parser = cli.parser(__doc__)
     cli.add_dataset(parser)
     cli.add_checkpoint(parser)
-    cli.add_device(parser)
+    devices.add_flags(parser)
     parser.add_argument(
         "--output",
-        type=Path,
+        type=cli.path,
         default="misclassified_samples",
         help="folder of the pictures (default: %(default)s)",
     )
@@ -153,7 +153,7 @@ def parse_args():
 
 def main():
     args = parse_args()
-    device = cli.choose_device(args.device)
+    device = devices.choose(args.device, args.threads)
     model, checkpoint, test = load_with_test_split(args.checkpoint, args.dataset)
     dataset = args.dataset or checkpoint.dataset
     check_writable(args.output / CONTACT_SHEET)
@@ -162,7 +162,7 @@ def main():
     standard_error = math.sqrt(result.accuracy * (1 - result.accuracy) / len(test.labels))
     logits = result.logits.cpu()
     cli.show(
-        device=cli.describe_device(device),
+        device=devices.describe(device),
         checkpoint=f"{args.checkpoint}: {checkpoint.summary}",
         dataset=f"{dataset}: {len(test.labels):,} test images",
         accuracy=f"{result.accuracy:.2%} with a standard error of {standard_error:.2%}, "

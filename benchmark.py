@@ -30,6 +30,7 @@ from tqdm import tqdm
 import data
 import train
 from model import MLP, evaluate
+from plumbing import devices
 from plumbing.files import scratch_folder
 from plumbing.optimizer import Adam, fast_products
 from recipes import RECIPES
@@ -361,17 +362,17 @@ def print_growth(rows):
 def main():
     parser = cli.parser(__doc__)
     cli.add_dataset(parser, without=data.MNIST)
-    cli.add_device(parser)
+    devices.add_flags(parser)
     args = parser.parse_args()
     dataset = data.MNIST if args.dataset is None else args.dataset
     if not importlib.util.find_spec("sklearn"):
         raise cli.InputError("scikit-learn is missing, `make benchmark` installs it")
-    device = cli.choose_device(args.device)
+    device = devices.choose(args.device, args.threads)
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity_error()
     splits = {name: data.load(dataset, name) for name in ("train", "test")}
     sizes = " + ".join(f"{len(split.images):,}" for split in splits.values())
-    cli.show(device=cli.describe_device(device), dataset=f"{dataset}: {sizes} images")
+    cli.show(device=devices.describe(device), dataset=f"{dataset}: {sizes} images")
     with scratch_folder() as folder:
         for name, split in splits.items():
             write_table(split, folder / "images" / f"{name}.parquet")

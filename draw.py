@@ -37,7 +37,7 @@ def parse_args():
     cli.add_checkpoint(parser)
     parser.add_argument(
         "--output",
-        type=Path,
+        type=cli.path,
         default=Path("draw.html"),
         help="file of the page (default: %(default)s)",
     )

@@ -5,7 +5,6 @@ from plumbing import cli
 if __name__ == "__main__":
     cli.set_up()
 # isort: split
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -61,7 +60,7 @@ def parse_args():
     parser.add_argument(
         "image",
         metavar="IMAGE",
-        type=Path,
+        type=cli.path,
         nargs="+",
         help="picture of a digit, or of several in lines: PNG, JPEG, BMP, GIF, TIFF or WebP, dark "
         "on light or light on dark",
@@ -69,7 +68,7 @@ def parse_args():
     parser.add_argument(
         "--save-input",
         metavar="FOLDER",
-        type=Path,
+        type=cli.path,
         help="folder for the 28 x 28 images that the network read",
     )
     return parser.parse_args()

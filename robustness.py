@@ -15,6 +15,7 @@ import data
 from digits import distort
 from digits.pictures import contact_sheet, enlarge
 from model import evaluate, load_with_test_split
+from plumbing import devices
 from plumbing.files import check_writable, replacing
 
 SCALE = 6  # pixels of the picture per pixel of an image
@@ -115,10 +116,10 @@ def parse_args():
     cli.add_checkpoint(
         parser, nargs="+", default=[Path("checkpoint.pt")], help="files of trained networks"
     )
-    cli.add_device(parser)
+    devices.add_flags(parser)
     parser.add_argument(
         "--output",
-        type=Path,
+        type=cli.path,
         default="robustness.png",
         help="picture of one digit in every row of the table (default: %(default)s)",
     )
@@ -134,6 +135,15 @@ def load_networks(paths, dataset=None):
         models.append(model)
         summaries.append(f"{path}: {checkpoint.summary}")
     return models, summaries, test, dataset
+
+
+def tell_apart(paths):
+    """The stems of files, or as much of the ends of their paths as it takes to tell them apart."""
+    names, count = [path.stem for path in paths], 0
+    while len(set(names)) < len(set(paths)):
+        count += 1
+        names = ["/".join(path.parts[-count:]) for path in paths]
+    return names
 
 
 def print_row(names, cause, severity, cells):
@@ -161,16 +171,16 @@ def print_table(names, models, test, device):
 
 def main():
     args = parse_args()
-    device = cli.choose_device(args.device)
+    device = devices.choose(args.device, args.threads)
     models, summaries, test, dataset = load_networks(args.checkpoint, args.dataset)
     check_writable(args.output)
 
-    cli.show(device=cli.describe_device(device))
+    cli.show(device=devices.describe(device))
     for summary in summaries:
         cli.show(checkpoint=summary)
     cli.show(dataset=f"{dataset}: {len(test.labels):,} test images")
     print()
-    names = [path.stem[:20] for path in args.checkpoint]
+    names = tell_apart(args.checkpoint)
     table, sheet = print_table(names, models, test, device)
     distorted = (row["accuracies"] for row in table if row["severity"])
     means = [mean(column) for column in zip(*distorted, strict=True)]

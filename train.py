@@ -17,7 +17,7 @@ import recipes
 from digits import frame
 from model import MLP, evaluate, load_checkpoint
 from plumbing import checkpoint as checkpoints
-from plumbing import resume
+from plumbing import devices, resume
 from plumbing.files import check_writable
 from plumbing.optimizer import Adam, fast_products, keep_freed_memory
 
@@ -66,7 +66,7 @@ def make_parser():
     parser = cli.parser(__doc__)
     cli.add_dataset(parser, f"{data.MNIST}, or drawn digits where it cannot be had")
     cli.add_checkpoint(parser)
-    cli.add_device(parser)
+    devices.add_flags(parser)
     recipes.add_flags(parser)
     parser.add_argument(
         "--seed",
@@ -98,7 +98,11 @@ def describe_run(args, recipe, training):
         "dataset": args.dataset,
         "class_names": training.class_names,
         "frame": frame.measure(training.images)._asdict(),
-        "settings": {"recipe": args.recipe, **recipes.settings(recipe)},
+        "settings": {
+            "recipe": args.recipe,
+            **recipes.settings(recipe),
+            "threads": torch.get_num_threads(),  # of which the last bits depend
+        },
         "seed": args.seed,
     }
 
@@ -138,7 +142,7 @@ def print_summary(args, device, checkpoint, seconds, warning=None):
 
 def main():
     args, before = parse_args()
-    recipe, device = recipes.from_flags(args), cli.choose_device(args.device)
+    recipe, device = recipes.from_flags(args), devices.choose(args.device, args.threads)
     if before and before.epoch >= recipe.epochs:
         cli.show(finished=f"{before.summary}; there is nothing left to do")
         return print_summary(args, device, before, seconds=0.0)
@@ -159,7 +163,7 @@ def main():
         resume.restore(args.checkpoint, before, model, optimizer, facts, count + recipe.drawn)
 
     cli.show(
-        device=cli.describe_device(device),
+        device=devices.describe(device),
         dataset=f"{args.dataset}: {count:,} + {len(test.images):,} images",
         warning=warning,
         network=f"784-128-10, {sum(p.numel() for p in model.parameters()):,} parameters",

@@ -2,13 +2,20 @@
 
 import argparse
 import contextlib
+import io
 import json
 import math
 import os
+import re
 import signal
 import sys
 import time
 from pathlib import Path
+
+from plumbing import openmp
+
+# How PyTorch reports memory that there is not and devices that fail, most of it as RuntimeError.
+MACHINE = re.compile("(CUDA|HIP|XPU|cuDNN) error|CUBLAS_STATUS|out of memory|allocate memory")
 
 # Windows has no SIGHUP.
 SIGNALS = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
@@ -24,7 +31,10 @@ def set_up():
     Ctrl-C, SIGTERM and SIGHUP, unless they are ignored (by nohup), end the process at once while it
     imports: a KeyboardInterrupt might be caught, or shown with a traceback, by a library.
     """
+    openmp.set_up()
     sys.stderr = sys.stderr or open(os.devnull, "w")  # None where the shell has closed it: `2>&-`
+    if "IPython" in sys.modules:  # `%run train.py`: a notebook has handlers of its own and lives on
+        return
     for number in SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _leave)
@@ -54,7 +64,8 @@ def _interrupt(number, frame):
 def ignore_signals():
     """Let nothing interrupt what remains to be done after an interrupt."""
     for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+        if signal.getsignal(number) == _interrupt:
+            signal.signal(number, signal.SIG_IGN)
 
 
 def parser(description):
@@ -73,10 +84,16 @@ def parser(description):
     return parser
 
 
+def path(text):
+    """The argparse type of a file or folder, ~ being the home: not every shell expands X=~/y."""
+    return Path(os.path.expanduser(text))
+
+
 def add_dataset(parser, without="the one that the checkpoint names"):
     """Add --dataset, which is None where it is not given; `without` says what is read then."""
     parser.add_argument(
         "--dataset",
+        type=os.path.expanduser,
         help="id on the Hugging Face Hub, local folder or file, or synthetic for drawn digits "
         f"(default: {without})",
     )
@@ -84,19 +101,10 @@ def add_dataset(parser, without="the one that the checkpoint names"):
 
 def add_checkpoint(parser, **settings):
     """Add --checkpoint, with other settings of argparse than those of one file."""
-    usual = {"type": Path, "default": Path("checkpoint.pt"), "help": "file of the trained network"}
+    usual = {"type": path, "default": Path("checkpoint.pt"), "help": "file of the trained network"}
     settings = usual | settings
     settings["help"] += " (default: checkpoint.pt)"
     parser.add_argument("--checkpoint", **settings)
-
-
-def add_device(parser):
-    parser.add_argument(
-        "--device",
-        default="auto",
-        help="auto (an accelerator if PyTorch has one, else the CPU), cpu, cuda, cuda:1, mps "
-        "(default: %(default)s)",
-    )
 
 
 def between(low, high, kind=float):
@@ -114,35 +122,6 @@ def between(low, high, kind=float):
         return value
 
     return parse
-
-
-def choose_device(name):
-    """The torch.device that --device names; InputError when PyTorch does not see it."""
-    import torch
-
-    devices = {"auto": torch.device("cpu"), "cpu": torch.device("cpu")}
-    if torch.accelerator.is_available():
-        kind = torch.accelerator.current_accelerator().type
-        devices["auto"] = devices[kind] = torch.device(kind)
-        for index in range(torch.accelerator.device_count()):
-            devices[f"{kind}:{index}"] = torch.device(kind, index)
-    if name not in devices:
-        raise InputError(
-            f"--device {name} is not available: PyTorch {torch.__version__} sees "
-            f"{', '.join(device for device in devices if device != 'auto')} on this machine"
-        )
-    return devices[name]
-
-
-def describe_device(device):
-    """The device in words: `cuda (NVIDIA H200), PyTorch 2.14.1`, `cpu (8 threads), ...`."""
-    import torch
-
-    details = {
-        "cpu": lambda: f" ({torch.get_num_threads()} threads)",
-        "cuda": lambda: f" ({torch.cuda.get_device_name(device)})",
-    }.get(device.type, lambda: "")
-    return f"{device}{details()}, PyTorch {torch.__version__}"
 
 
 def show(**facts):
@@ -172,12 +151,11 @@ def run(main):
     """Call main(), which may return an exit code; exit 2 on bad input, 1 on a failed run, 130 on
     Ctrl-C, without a traceback.
     """
-    import torch
-
     for number in SIGNALS:
         if signal.getsignal(number) == _leave:  # From here on there may be something to save.
             signal.signal(number, _interrupt)
-    if sys.stdout:  # None where the shell has closed it: `train.py >&-`
+    # It is None where the shell has closed it (`train.py >&-`), and may be another's in a notebook.
+    if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # class names in any locale
     try:
         code = main()
@@ -188,8 +166,13 @@ def run(main):
         return
     except InputError as error:
         code, problem = 2, error
-    except (MemoryError, torch.OutOfMemoryError) as error:
+    except MemoryError as error:
         code, problem = 1, f"not enough memory: {error}"
+    except RuntimeError as error:
+        if not MACHINE.search(str(error)):
+            raise
+        reason = str(error).split("\n")[0]  # The rest is about debugging PyTorch.
+        code, problem = 1, f"{reason}; a smaller --batch-size or --device cpu may help"
     except BrokenPipeError as error:
         # The reader has gone (`train.py | head`): what Python flushes at exit must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

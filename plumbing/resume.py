@@ -59,6 +59,8 @@ def saved_flags(parser, args, checkpoint):
     path = args.checkpoint
     names = [name for name, value in vars(parser.parse_args([])).items() if value is None]
     saved = checkpoint.settings | {"dataset": checkpoint.dataset, "seed": checkpoint.seed}
+    if "threads" not in saved:  # in a checkpoint of an earlier version
+        names.remove("threads")
 
     def flag(name):
         return f"--{name.replace('_', '-')}"
@@ -68,7 +70,8 @@ def saved_flags(parser, args, checkpoint):
     except (KeyError, cli.InputError) as error:
         raise cli.InputError(f"checkpoint {path}: its settings are damaged: {error}") from error
     now = vars(args)
-    if differing := [name for name in names if now[name] not in (None, before[name])]:
+    fixed = [name for name in names if name != "threads"]  # which decides the last bits only
+    if differing := [name for name in fixed if now[name] not in (None, before[name])]:
         kept, typed = (
             " ".join(f"{flag(name)} {flags[name]}" for name in differing) for flags in (before, now)
         )
@@ -76,7 +79,7 @@ def saved_flags(parser, args, checkpoint):
             f"checkpoint {path} is of a run with {kept}, not {typed}: go on with it without these, "
             "or train anew without --resume"
         )
-    return argparse.Namespace(**now | {name: before[name] for name in names})
+    return argparse.Namespace(**now | {n: before[n] for n in names if now[n] is None})
 
 
 def restore(path, checkpoint, model, optimizer, facts, images):

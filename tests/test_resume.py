@@ -84,6 +84,28 @@ def test_a_resumed_run_may_be_cut_again(run, dataset, cut):
     assert run(train.main, "--resume")[0] == 0 and same(state(), whole)
 
 
+@pytest.fixture
+def threads(monkeypatch):
+    """The number of threads that PyTorch uses, which stays the same after the test."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    before = torch.get_num_threads()
+    yield before
+    torch.set_num_threads(before)
+
+
+def test_a_resumed_run_takes_as_many_threads_as_before_or_as_told(run, dataset, cut, threads):
+    def header(*flags):
+        return run(train.main, *flags)[1].split("\n")[0]
+
+    assert f"({threads} threads)" in header(*FLAGS, "--epochs", 1)
+    for flags, used in (([], threads + 2), (["--threads", threads + 1], threads + 1)):
+        cut(7)
+        assert f"({threads + 2} threads)" in header(*FLAGS, "--epochs", 2, "--threads", threads + 2)
+        torch.set_num_threads(threads)
+        assert f"({used} threads)" in header("--resume", *flags)
+        assert load_checkpoint(CHECKPOINT)[1].settings["threads"] == used
+
+
 def test_in_the_first_epoch_nothing_is_saved(run, dataset, cut):
     CHECKPOINT.write_text("mine")
     cut(3)
@@ -329,6 +351,7 @@ def test_a_checkpoint_of_an_earlier_version_goes_on(run, dataset, cut):
     run(train.main, *flags)
     content = torch.load(CHECKPOINT, weights_only=True)
     content["recipe"] = content.pop("settings")  # as it was called at first
+    del content["recipe"]["threads"]  # which it did not have
     torch.save(content, CHECKPOINT)
     assert run(train.main, "--resume")[0] == 0
     assert same(state(), whole)

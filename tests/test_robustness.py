@@ -132,3 +132,14 @@ def test_networks_of_other_classes_are_not_compared(run, two, drawn, dataset):
     run(train.main, "--dataset", "letters", "--epochs", 1, "--checkpoint", "letters.pt")
     code, _, err = run(robustness.main, *two, "letters.pt")
     assert code == 2 and "was trained on letter a" in err and err.count("\n") == 1
+
+
+def test_networks_are_told_apart_by_as_much_of_their_paths_as_it_takes():
+    def names(*paths):
+        return robustness.tell_apart([Path(path) for path in paths])
+
+    assert names("quick.pt", "run/robust.pt") == ["quick", "robust"]
+    assert names("one/a.pt", "two/a.pt") == ["one/a.pt", "two/a.pt"]
+    assert names("1/x/a.pt", "2/x/a.pt", "b.pt") == ["1/x/a.pt", "2/x/a.pt", "b.pt"]
+    assert names("a.pt", "a.bin") == ["a.pt", "a.bin"]
+    assert names("a.pt", "a.pt") == ["a", "a"]

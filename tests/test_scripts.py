@@ -1,6 +1,7 @@
 """The scripts through their command lines, from a dataset to pictures."""
 
 import dataclasses
+import errno
 import json
 import os
 import re
@@ -16,7 +17,10 @@ from PIL import Image
 
 import analysis
 import data
+import draw
+import predict
 import recipes
+import robustness
 import train
 from digits import traits
 from model import MLP, evaluate, load_checkpoint
@@ -54,7 +58,8 @@ def test_train_prints_a_header_a_line_per_epoch_and_a_summary(run, dataset):
     recipe = recipes.RECIPES["accurate"]
     assert recipe.batch_size > 500  # images
     recipe = dataclasses.replace(recipe, epochs=3, batch_size=500)
-    assert checkpoint.settings == {"recipe": "accurate", **recipes.settings(recipe)}
+    settings = {"recipe": "accurate", **recipes.settings(recipe)}
+    assert checkpoint.settings == settings | {"threads": torch.get_num_threads()}
     assert (checkpoint.epoch, checkpoint.seed, checkpoint.dataset) == (3, 7, "digits")
     assert checkpoint.class_names == list("0123456789")
 
@@ -403,3 +408,45 @@ def test_a_closed_standard_output_and_one_without_unicode(trained):
             text=True,
         )
         assert (shown.returncode, shown.stderr) == (0, "")
+
+
+def test_a_tilde_is_the_home_folder_in_every_flag_that_names_a_file(run, dataset, monkeypatch):
+    home = dataset.parent / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    (home / "digits").symlink_to(dataset)
+    image = data.load("digits", "test").images[0].numpy()
+    Image.fromarray(image).save(home / "7.png")
+    checkpoint = "--checkpoint", "~/c.pt"
+    for main, *flags in (
+        (train.main, "--dataset", "~/digits", "--epochs", 2),
+        (analysis.main, "--dataset", "~/digits", "--output", "~/out"),
+        (robustness.main, "--output", "~/r.png"),
+        (draw.main, "--output", "~/d.html"),
+        (predict.main, "~/7.png", "--save-input", "~/seen"),
+    ):
+        assert run(main, *checkpoint, *flags)[0] == 0
+    written = {path.name for path in home.iterdir()}
+    assert written == {"digits", "7.png", "c.pt", "out", "r.png", "d.html", "seen"}
+    assert not Path("~").exists()
+
+
+def test_a_file_that_is_mounted_by_itself_is_refused_before_training(run, dataset, monkeypatch):
+    def other_mount(*paths):
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    Path("checkpoint.pt").write_text("mine")
+    monkeypatch.setattr(os, "link", other_mount)
+    code, out, err = run(train.main, "--dataset", "digits")
+    assert (code, out) == (2, "") and err.count("\n") == 1
+    assert "checkpoint.pt cannot be written: it is mounted by itself; mount its folder" in err
+    assert Path("checkpoint.pt").read_text() == "mine"
+
+
+def test_a_file_system_without_links_is_no_hindrance(run, dataset, monkeypatch):
+    def no_links(*paths):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    Path("checkpoint.pt").write_text("mine")
+    monkeypatch.setattr(os, "link", no_links)
+    assert run(train.main, "--dataset", "digits", "--epochs", 1)[0] == 0
