@@ -160,7 +160,8 @@ def main():
 
     cli.show(
         device=cli.describe_device(device),
-        dataset=f"{args.dataset}: {count:,} + {len(test.images):,} images",
+        dataset=f"{args.dataset}: {count:,} + {len(test.images):,} images"
+        + ", dark on light: turned around" * test.turned,
         warning=warning,
         network=f"784-128-10, {sum(p.numel() for p in model.parameters()):,} parameters",
         recipe=f"{args.recipe}: {recipes.describe(recipe)}, seed {args.seed}",
