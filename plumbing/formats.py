@@ -125,7 +125,7 @@ def _read_idx(path):
         if kind != [0, 0, 8]:
             raise ValueError(f"{path.name} holds no bytes in the format IDX")
         shape = np.frombuffer(file.read(4 * dimensions), ">u4")
-        return np.frombuffer(file.read(), np.uint8).reshape(shape)
+        return np.frombuffer(file.read(), np.uint8).reshape(shape).copy()  # one to write to
 
 
 def _columns(path):
@@ -169,7 +169,13 @@ def _load(path, folder):
     import datasets
 
     base, name = (path, None) if path.is_dir() else (path.parent, path.name)
-    splits = datasets.load_dataset(str(base), data_files=name, cache_dir=str(folder))
+    try:
+        splits = datasets.load_dataset(str(base), data_files=name, cache_dir=str(folder))
+    except FileNotFoundError:  # whose message may name a hundred kinds of files
+        raise ValueError(
+            "there is no file of a known kind, such as pictures (train/7/name.png), tables "
+            "(train.parquet) or MNIST's own files (train-images-idx3-ubyte.gz)"
+        ) from None
     # One picture that lies elsewhere, and `datasets` takes no folder's name for a label.
     pictures = [
         image["path"]

@@ -605,7 +605,7 @@ def digits():
         (grey, {"save_all": True, "append_images": [grey.rotate(90)]}),
         (grey.convert("P"), {"transparency": 0}),
     ]
-    for kind, (picture, options) in product(files.PICTURE_FORMATS, pictures):
+    for kind, (picture, options) in product((*files.PICTURE_FORMATS, "AVIF"), pictures):
         with contextlib.suppress(OSError, ValueError, KeyError):  # not in this format
             yield save(picture, kind, **options)
 
