@@ -1,11 +1,11 @@
 """Local data as people have it: what `datasets` opens, what is zipped, and images in arrays."""
 
 import gzip
-import os
 import re
 import shutil
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -136,20 +136,19 @@ def _columns(path):
 
 
 def _read_csv(path):
-    """The Arrays of a table of pixels and, in the first column or one of that name, labels."""
+    """The Arrays of a table of pixels and labels, in the column called so, else in the first."""
     columns = _columns(path)
     header = int(not columns[0].isdigit())
-    names = ("label", "class") if header else columns[:1]
-    if len(columns) != 785 or not set(names) & set(columns):
+    labels = [i for i, name in enumerate(columns) if name in ("label", "class")] if header else [0]
+    if len(columns) != 785 or len(labels) != 1:
         raise ValueError(
             f"{path.name} has {len(columns)} columns, where 784 of pixels and one called label "
             "are needed"
         )
-    label = min(columns.index(name) for name in names if name in columns)
     table = np.loadtxt(
         path, np.uint8, delimiter=",", skiprows=header, ndmin=2, encoding="utf-8-sig"
     )
-    return Arrays(np.delete(table, label, 1).reshape(-1, 28, 28), table[:, label])
+    return Arrays(np.delete(table, labels, 1).reshape(-1, 28, 28), table[:, labels[0]])
 
 
 def _is_saved(path):
@@ -178,18 +177,18 @@ def _load(path, folder):
         ) from None
     # One picture that lies elsewhere, and `datasets` takes no folder's name for a label.
     pictures = [
-        image["path"]
+        Path(image["path"])
         for table in splits.values()
         if list(table.features) == ["image"]
         for image in table.cast_column("image", datasets.Image(decode=False))["image"]
-        if image and not image["bytes"]
+        if image and image["path"] and not image["bytes"]
     ]
-    depths = Counter(picture.count(os.sep) for picture in pictures)
+    depths = Counter(len(picture.parts) for picture in pictures)
     if len(depths) > 1:
         rare = min(depths, key=depths.get)
-        stray = next(picture for picture in pictures if picture.count(os.sep) == rare)
+        stray = next(picture for picture in pictures if len(picture.parts) == rare)
         raise ValueError(
-            f"{os.path.relpath(stray, path)} does not lie in a folder of its class as the other "
+            f"{stray.relative_to(base)} does not lie in a folder of its class as the other "
             "pictures do, move it away"
         )
     return splits

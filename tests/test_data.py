@@ -184,6 +184,7 @@ def save(path, columns, features):
 
 GREY = np.zeros((28, 28), np.uint8)
 RED = np.full((28, 28, 3), (255, 0, 0), np.uint8)
+CLEAR = np.zeros((28, 28, 4), np.uint8)
 IMAGE = datasets.Image()
 LABEL = datasets.ClassLabel(names=list("0123456789"))
 PNG = datasets.Image().encode_example(GREY)["bytes"]
@@ -214,10 +215,9 @@ NUMBER = datasets.Value("int64")
             {"x": IMAGE, "y": LABEL},
             "row 0: not a usable image: 28 x 20",
         ),
-        (
-            {"x": [RED], "y": [1]},
-            {"x": IMAGE, "y": LABEL},
-            "28 x 28 RGB, and not 28 x 28 grey",
+        *(
+            ({"x": [pixels], "y": [1]}, {"x": IMAGE, "y": LABEL}, f"28 x 28 {mode}, and not 28 x")
+            for pixels, mode in ((RED, "RGB"), (CLEAR, "RGBA"), (GREY.astype("u2"), "I;16"))
         ),
         (
             {"x": [None], "y": [1]},
