@@ -56,9 +56,9 @@ def write_folders(folder, splits, mode="L"):
             Image.fromarray(image).convert(mode).save(path)
 
 
-def write_zip(path, folder, inside="."):
+def write_zip(path, folder):
     path.parent.mkdir(exist_ok=True)
-    shutil.make_archive(str(path.with_suffix("")), "zip", folder, inside)
+    shutil.make_archive(str(path.with_suffix("")), "zip", folder)
 
 
 def write_idx(folder, splits, dot="-", opened=open, end=""):
@@ -79,7 +79,7 @@ def write_npz(path, splits):
 
 
 def write_csv(folder, splits, header=None, label=0):
-    folder.mkdir()
+    folder.mkdir(parents=True)
     for name, (images, labels) in splits.items():
         table = np.insert(images.reshape(-1, 784).astype(int), label, labels, 1)
         path = folder / f"mnist_{name}.csv"
@@ -113,10 +113,12 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_folder_of_either_kind_is_read_and_so_is_a_zip_of_it(kind, splits):
-    KINDS[kind](Path("digits"), splits)
-    check("digits", splits)
-    for name, *inside in (("flat.zip", "digits"), ("deep_test.zip", ".", "digits")):
-        write_zip(Path("zipped") / name, *inside)
+    KINDS[kind](Path("mine/digits"), splits)
+    check("mine/digits", splits)
+    Path("mine/__MACOSX").mkdir()
+    Path("mine/.DS_Store").touch()
+    for name, folder in (("flat.zip", "mine/digits"), ("deep_test.zip", "mine")):
+        write_zip(Path("zipped") / name, folder)
         check(f"zipped/{name}", splits)
 
 
