@@ -33,6 +33,7 @@ class Split(NamedTuple):
     images: torch.Tensor  # uint8 [N, 28, 28]
     labels: torch.Tensor  # int64 [N], 0 to 9
     class_names: list  # ten strings
+    turned: bool = False  # whether the images, light on dark here, are dark on light in the dataset
 
     def to(self, device):
         return self._replace(images=self.images.to(device), labels=self.labels.to(device))
@@ -47,9 +48,9 @@ def load(dataset, split):
     """
     if dataset == "synthetic":
         return Split(*synthetic.generate(*synthetic.SPLITS[split]), DIGITS)
-    checksums = MNIST_SHA256[split] if dataset == MNIST else None
-    images, labels, class_names = sources.load(dataset, split, checksums)
-    return Split(torch.from_numpy(images), torch.from_numpy(labels), class_names)
+    checksums = MNIST_SHA256 if dataset == MNIST else None
+    images, labels, *facts = sources.load(dataset, split, checksums)
+    return Split(torch.from_numpy(images), torch.from_numpy(labels), *facts)
 
 
 def load_splits(dataset=None):
@@ -84,7 +85,8 @@ def add_drawn(split, count, dataset):
         synthetic.generate(POOL * count - others, synthetic.POOL_SEED),
         synthetic.generate(others, synthetic.POOL_SEED + 1, synthetic.OTHER_WAYS),
     ]
-    return Split(*map(torch.cat, zip(*parts, strict=True)), split.class_names)
+    images, labels = map(torch.cat, zip(*parts, strict=True))
+    return split._replace(images=images, labels=labels)
 
 
 def to_float(images):

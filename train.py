@@ -22,6 +22,7 @@ from plumbing.files import check_writable
 from plumbing.optimizer import Adam, fast_products, keep_freed_memory
 
 WARMUP = 0.1  # share of a run in which the learning rate rises
+TURNED = ", dark on light: turned around"
 
 
 def learning_rate(step, steps, highest):
@@ -164,7 +165,7 @@ def main():
 
     cli.show(
         device=devices.describe(device),
-        dataset=f"{args.dataset}: {count:,} + {len(test.images):,} images",
+        dataset=f"{args.dataset}: {count:,} + {len(test.images):,} images{TURNED * test.turned}",
         warning=warning,
         network=f"784-128-10, {sum(p.numel() for p in model.parameters()):,} parameters",
         recipe=f"{args.recipe}: {recipes.describe(recipe)}, seed {args.seed}",

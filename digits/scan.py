@@ -6,11 +6,12 @@ applied to document recognition", 1998, section III.A. page.html has the same `f
 
 import logging
 import math
+import re
 import warnings
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError, features
 from scipy import ndimage
 
 from digits import frame as frames
@@ -29,6 +30,8 @@ TALL = 0.7  # of the tallest piece's height: so tall a piece is a digit, or a la
 SMALL = 0.5, 0.2  # or so tall and with so much of the largest one's ink
 MOST = 40  # pieces of the height of a digit: more are rather letters
 THIN = 2.2  # pixels of an image: thinner strokes are thickened by half of what they lack
+# How files begin in which people have pictures that Pillow cannot read, AVIF not everywhere.
+OTHER_FORMATS = {"AVIF": rb".{4}ftypavi", "HEIC": rb".{4}ftyp(he|mif1|msf1)", "PDF": rb"%PDF"}
 NO_LOG = logging.NullHandler()  # for Pillow, which else reports damaged files in words of its own
 TIE = 1e-6  # is added before rounding, so that halves round alike in Python and JavaScript
 
@@ -36,23 +39,25 @@ TIE = 1e-6  # is added before rounding, so that halves round alike in Python and
 def read(path, frame=frames.MNIST, digits=True):
     """The images uint8 [28, 28] of the digits in a picture file, line by line: a list of lists.
 
-    PNG, JPEG, BMP, GIF, TIFF or WebP, of any colour and transparency and up to LARGEST pixels,
-    turned as its EXIF data tell; of an animation the first picture. Ink may be darker or lighter
-    than the paper, and the light uneven. The images are framed as told. Without `digits` the
-    picture is of one thing, whatever it is. ValueError says why a picture cannot be read.
+    PNG, JPEG, BMP, GIF, TIFF or WebP, and AVIF where Pillow has it, of any colour and transparency
+    and up to LARGEST pixels, turned as its EXIF data tell; of an animation the first picture. Ink
+    may be darker or lighter than the paper, and the light uneven. The images are framed as told.
+    Without `digits` the picture is of one thing, whatever it is. ValueError says why a picture
+    cannot be read.
     """
     logging.getLogger("PIL").addHandler(NO_LOG)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of Pillow, about what can be read all the same
+            formats = PICTURE_FORMATS + ("AVIF",) * bool(features.check("avif"))
             # As a file, because Pillow garbles turned TIFF files that it opens itself.
-            with open(path, "rb") as file, Image.open(file, formats=PICTURE_FORMATS) as image:
+            with open(path, "rb") as file, Image.open(file, formats=formats) as image:
                 lossless = image.format in ("PNG", "BMP", "GIF", "TIFF")
                 grey = to_grey(image)
     except FileNotFoundError:
         raise ValueError(f"{path}: there is no such file") from None
     except UnidentifiedImageError:
-        raise ValueError(f"{path}: not a picture ({', '.join(PICTURE_FORMATS)})") from None
+        raise ValueError(f"{path}: {other_format(path)}") from None
     except MemoryError:
         raise
     except Exception as error:  # Pillow reports a damaged file in many ways.
@@ -65,6 +70,16 @@ def read(path, frame=frames.MNIST, digits=True):
         return [[fit(ink, frame) for ink in line] for line in lines]
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def other_format(path):
+    """What a file is that Pillow does not know, and what to do with it."""
+    with open(path, "rb") as file:
+        start = file.read(16)
+    for name, pattern in OTHER_FORMATS.items():
+        if re.match(pattern, start, re.DOTALL):
+            return f"{name} cannot be read here, save it as JPEG"
+    return f"not a picture ({', '.join(PICTURE_FORMATS)})"
 
 
 def to_grey(image):

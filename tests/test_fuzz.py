@@ -410,7 +410,7 @@ def test_checkpoints(good, choices):
 
 
 def check(split):
-    images, labels, names = split
+    images, labels, names, _ = split
     assert images.dtype == torch.uint8 and images.shape[1:] == (28, 28)
     assert labels.dtype == torch.int64 and labels.shape == images.shape[:1]
     assert 0 <= labels.min() and labels.max() <= 9
@@ -478,8 +478,8 @@ def test_caches(good, choices, monkeypatch):
     draw = choices.draw
     restore(good)
     expected = data.load("digits", "test")
-    decoded = expected.images.numpy(), expected.labels.numpy(), expected.class_names
-    monkeypatch.setattr(sources, "_decode", lambda *_: decoded)  # saves time
+    decoded = sources.Pixels(expected.images.numpy(), expected.labels.numpy(), *expected[2:])
+    monkeypatch.setattr(sources, "_decode", lambda *_: {"test": decoded})  # saves time
     (path,) = sources.CACHE.glob("*-test.npz")
     content = path.read_bytes()
     kind = draw(st.sampled_from("damaged rezipped array array block".split()))
@@ -605,7 +605,7 @@ def digits():
         (grey, {"save_all": True, "append_images": [grey.rotate(90)]}),
         (grey.convert("P"), {"transparency": 0}),
     ]
-    for kind, (picture, options) in product(files.PICTURE_FORMATS, pictures):
+    for kind, (picture, options) in product((*files.PICTURE_FORMATS, "AVIF"), pictures):
         with contextlib.suppress(OSError, ValueError, KeyError):  # not in this format
             yield save(picture, kind, **options)
 

@@ -75,8 +75,8 @@ def test_killed_in_decoding_it_leaves_a_whole_cache_or_none(dataset, drawn):
         assert before < len(leftovers()) + len(list(Path(".cache").glob("*.npz"))) <= before + 2
         for path in Path(".cache").glob("*.npz"):
             _, fingerprint = sources._identify("digits")
-            images, _, _ = sources._read_cache(path, fingerprint)
-            assert torch.equal(torch.from_numpy(images), drawn[0][:500])
+            images = torch.from_numpy(sources._read_cache(path, fingerprint).images)
+            assert torch.equal(images, drawn[0][500:] if "test" in path.name else drawn[0][:500])
             path.unlink()
         assert len(leftovers()) <= 2 * kills  # in tmp, and beside the cache
     let_two_days_pass()
@@ -132,8 +132,9 @@ def test_first_runs_decode_one_dataset_at_the_same_time(dataset, drawn):
     for process in together:
         process.join()
         assert process.exitcode == 0
-    (path,) = Path(".cache").iterdir()
+    assert len(list(Path(".cache").iterdir())) == 2
     assert torch.equal(data.load("digits", "train").images, drawn[0][:500])
+    assert torch.equal(data.load("digits", "test").images, drawn[0][500:])
     assert leftovers() == []
 
 

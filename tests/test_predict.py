@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import save_network
 from paper import on_paper, only, read_picture, row
-from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps, features
 
 import data
 import predict
@@ -390,6 +390,33 @@ def test_what_is_no_picture_gets_a_sentence_and_the_others_are_read(run, written
     summary = json.loads(out.splitlines()[-1])
     assert [one["path"] for one in summary["predictions"]] == ["good.png"]
     assert [f"predict.py: {reason}" for reason in summary["failures"]] == err.splitlines()
+
+
+@pytest.mark.parametrize(
+    "start, format",
+    [
+        (b"\0\0\0\x18ftypheic", "HEIC"),
+        (b"\0\0\0\x0aftypheix", "HEIC"),  # whose length is a line feed
+        (b"\0\0\0\x1cftypmif1", "HEIC"),
+        (b"\0\0\0\x20ftypavif", "AVIF"),
+        (b"%PDF-1.7", "PDF"),
+    ],
+)
+def test_a_format_that_cannot_be_read_is_named(start, format):
+    Path("photo").write_bytes(start + bytes(99))
+    with pytest.raises(ValueError, match=f"photo: {format} cannot be read here, save it as JPEG"):
+        scan.read("photo")
+
+
+def test_avif_is_read_where_pillow_has_it(written, monkeypatch):
+    if features.check("avif"):
+        images = [read(written[0], f"photo.{end}", quality=100) for end in ("avif", "jpg")]
+        assert abs(images[0] - images[1].astype(int)).mean() < 1
+    else:
+        Path("photo.avif").write_bytes(b"\0\0\0\x20ftypavif")
+    monkeypatch.setattr(features, "check", lambda name: False)
+    with pytest.raises(ValueError, match="AVIF cannot be read here, save it as JPEG"):
+        scan.read("photo.avif")
 
 
 # The script

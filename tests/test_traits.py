@@ -177,7 +177,7 @@ def test_causes_are_named_on_drawn_digits(cause, share):
 @pytest.mark.parametrize("cause", CAUSES)
 def test_causes_are_named_on_mnist(cause, monkeypatch, tmp_path_factory):
     monkeypatch.setattr(sources, "CACHE", tmp_path_factory.getbasetemp() / "cache")
-    images, labels, _ = data.load(MNIST, "train")
+    images, labels, *_ = data.load(MNIST, "train")
     references = images[:50_000], labels[:50_000]
     assert share_named(cause, images[50_000:54_000], labels[50_000:54_000], references) >= 0.8
 

@@ -1,0 +1,194 @@
+"""Local data as people have it: what `datasets` opens, what is zipped, and images in arrays."""
+
+import gzip
+import re
+import shutil
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from plumbing.cli import InputError
+
+TEST = re.compile(r"(?<![a-z])(test|t10k)(?![a-z])")  # in the names of test splits
+IDX_IMAGES = re.compile(r"(train|t10k|test)-images[-.]idx3-ubyte(\.gz)?")
+POINTER = b"version https://git-lfs.github.com/spec/"
+
+
+@dataclass
+class Arrays:
+    """A split whose images need no decoding; its classes have no names but their numbers."""
+
+    images: np.ndarray  # uint8 [N, 28, 28]
+    labels: np.ndarray  # [N]
+
+    def __post_init__(self):
+        shape, dtype = self.images.shape, self.images.dtype
+        if self.labels.ndim != 1 or (shape, dtype) != ((len(self), 28, 28), np.uint8):
+            raise ValueError(
+                f"images {shape} of {dtype} and labels {self.labels.shape}, where (N, 28, 28) of "
+                "uint8 and (N,) are needed"
+            )
+
+    def __len__(self):
+        return len(self.labels)
+
+
+def open_splits(path, folder):
+    """{name: a datasets.Dataset or Arrays}, the splits of a local file or folder (absolute Path).
+
+    What has to be unpacked or converted is in the scratch `folder`: the cache of `datasets` itself
+    may take an old version of a file for the current one. Raises what its readers raise.
+    """
+    source = _unpack(path, folder)
+    inner = _inner(source)
+    if splits := _read_arrays(inner):
+        return splits
+    splits = _load_saved(inner) if _is_saved(inner) else _load(source, folder)
+    return {_split(path): splits["train"]} if list(splits) == ["train"] else splits
+
+
+def check_pointers(path):
+    """InputError where git has left a pointer of git-lfs in the place of a file."""
+    for file in path.rglob("*") if path.is_dir() else [path]:
+        if file.is_file() and file.stat().st_size < 1024 and POINTER in file.read_bytes():
+            raise InputError(
+                f"{file} is a pointer of git-lfs and not the file itself, type `git lfs pull` in "
+                "its repository"
+            )
+
+
+def _split(path):
+    return "test" if TEST.search(path.name) else "train"
+
+
+def _visible(folder):
+    return [path for path in sorted(folder.iterdir()) if not path.name.startswith((".", "__"))]
+
+
+def _unpack(path, folder):
+    """Where the zip files are unpacked that a path is, or that are all it holds; or the path."""
+    archives = _visible(path) if path.is_dir() else [path]
+    if {archive.suffix.lower() for archive in archives} != {".zip"}:
+        return path
+    unpacked = folder / "unpacked"
+    for archive in archives:
+        where = unpacked / archive.stem if len(archives) > 1 else unpacked
+        shutil.unpack_archive(archive, where, "zip")
+    return unpacked
+
+
+def _inner(path):
+    """The first folder, from the path down, that holds more than another folder."""
+    while path.is_dir() and [inside.is_dir() for inside in _visible(path)] == [True]:
+        (path,) = _visible(path)
+    return path
+
+
+def _read_arrays(path):
+    files = [file for file in (_visible(path) if path.is_dir() else [path]) if file.is_file()]
+    if path in files and path.suffix == ".npz":
+        return _read_npz(path)
+    readers = {file: _read_idx_pair for file in files if IDX_IMAGES.fullmatch(file.name)}
+    readers |= {file: _read_csv for file in files if file.suffix == ".csv" and _columns(file)}
+    splits = {}
+    for file, read in readers.items():
+        if file.suffix != ".gz" or file.with_suffix("") not in readers:
+            if _split(file) in splits:
+                raise ValueError(f"{file.name} is not the only table of its split")
+            splits[_split(file)] = read(file)
+    return splits
+
+
+def _read_npz(path):
+    """The splits in an .npz file with the names that Keras gives them."""
+    with np.load(path, allow_pickle=False) as arrays:
+        splits = [split for split in ("train", "test") if f"x_{split}" in arrays]
+        if not splits:
+            raise ValueError(
+                f"its arrays are {', '.join(arrays)[:100]}, where x_train, y_train, x_test and "
+                "y_test are needed"
+            )
+        return {split: Arrays(arrays[f"x_{split}"], arrays[f"y_{split}"]) for split in splits}
+
+
+def _read_idx_pair(path):
+    labels = path.name.replace("images", "labels").replace("idx3", "idx1")
+    return Arrays(_read_idx(path), _read_idx(path.with_name(labels)))
+
+
+def _read_idx(path):
+    """The array uint8 of a file in MNIST's own format: type, sizes (big-endian), values."""
+    with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+        *kind, dimensions = file.read(4)
+        if kind != [0, 0, 8]:
+            raise ValueError(f"{path.name} holds no bytes in the format IDX")
+        shape = np.frombuffer(file.read(4 * dimensions), ">u4")
+        return np.frombuffer(file.read(), np.uint8).reshape(shape).copy()  # one to write to
+
+
+def _columns(path):
+    """The first line of a CSV file, a list, if it is as long as that of a table of pixels."""
+    with open(path, encoding="utf-8-sig", errors="replace") as file:
+        columns = [cell.strip('" \n').lower() for cell in file.readline(20_000).split(",")]
+    return columns if len(columns) in (784, 785) else None
+
+
+def _read_csv(path):
+    """The Arrays of a table of pixels and labels, in the column called so, else in the first."""
+    columns = _columns(path)
+    header = int(not columns[0].isdigit())
+    labels = [i for i, name in enumerate(columns) if name in ("label", "class")] if header else [0]
+    if len(columns) != 785 or len(labels) != 1:
+        raise ValueError(
+            f"{path.name} has {len(columns)} columns, where 784 of pixels and one called label "
+            "are needed"
+        )
+    table = np.loadtxt(
+        path, np.uint8, delimiter=",", skiprows=header, ndmin=2, encoding="utf-8-sig"
+    )
+    return Arrays(np.delete(table, labels, 1).reshape(-1, 28, 28), table[:, labels[0]])
+
+
+def _is_saved(path):
+    return (path / "state.json").is_file() or (path / "dataset_dict.json").is_file()
+
+
+def _load_saved(path):
+    """What Dataset.save_to_disk or DatasetDict.save_to_disk has written."""
+    import datasets
+
+    saved = datasets.load_from_disk(str(path))
+    return saved if isinstance(saved, dict) else {"train": saved}
+
+
+def _load(path, folder):
+    """What `datasets` itself can open."""
+    import datasets
+
+    base, name = (path, None) if path.is_dir() else (path.parent, path.name)
+    try:
+        splits = datasets.load_dataset(str(base), data_files=name, cache_dir=str(folder))
+    except FileNotFoundError:  # whose message may name a hundred kinds of files
+        raise ValueError(
+            "there is no file of a known kind, such as pictures (train/7/name.png), tables "
+            "(train.parquet) or MNIST's own files (train-images-idx3-ubyte.gz)"
+        ) from None
+    # One picture that lies elsewhere, and `datasets` takes no folder's name for a label.
+    pictures = [
+        Path(image["path"])
+        for table in splits.values()
+        if list(table.features) == ["image"]
+        for image in table.cast_column("image", datasets.Image(decode=False))["image"]
+        if image and image["path"] and not image["bytes"]
+    ]
+    depths = Counter(len(picture.parts) for picture in pictures)
+    if len(depths) > 1:
+        rare = min(depths, key=depths.get)
+        stray = next(picture for picture in pictures if len(picture.parts) == rare)
+        raise ValueError(
+            f"{stray.relative_to(base)} does not lie in a folder of its class as the other "
+            "pictures do, move it away"
+        )
+    return splits
