@@ -1,6 +1,7 @@
 """Local data as people have it: what `datasets` opens, what is zipped, and images in arrays."""
 
 import gzip
+import os
 import re
 import shutil
 from collections import Counter
@@ -13,6 +14,7 @@ from plumbing.cli import InputError
 
 TEST = re.compile(r"(?<![a-z])(test|t10k)(?![a-z])")  # in the names of test splits
 IDX_IMAGES = re.compile(r"(train|t10k|test)-images[-.]idx3-ubyte(\.gz)?")
+MAGIC = re.compile(r"[*?[\]{}$]|::")  # `datasets` sees patterns, variables and chains in them
 POINTER = b"version https://git-lfs.github.com/spec/"
 
 
@@ -163,10 +165,22 @@ def _load_saved(path):
     return saved if isinstance(saved, dict) else {"train": saved}
 
 
+def _link(path, folder):
+    """A file or folder of links to a path, or to the files in it, whose name is plain."""
+    if path.is_dir():
+        return Path(shutil.copytree(path, folder, copy_function=os.symlink))
+    folder.mkdir()
+    link = folder / f"file{path.suffix}"
+    link.symlink_to(path)
+    return link
+
+
 def _load(path, folder):
     """What `datasets` itself can open."""
     import datasets
 
+    if MAGIC.search(str(path)):
+        path = _link(path, folder / "links")
     base, name = (path, None) if path.is_dir() else (path.parent, path.name)
     try:
         splits = datasets.load_dataset(str(base), data_files=name, cache_dir=str(folder))

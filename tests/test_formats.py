@@ -324,3 +324,18 @@ def test_a_cache_of_an_earlier_version_is_made_anew(splits):
         earlier = {name: arrays[name] for name in arrays if name != "turned"}
     np.savez(path, **earlier | {"images": 255 - earlier["images"]})
     check("mnist.npz", splits)
+
+
+NAMES = ["a [da*ta] (1)", '{it\'s} "mine"', "$HOME `x`", "one::two", "~", "-x", "%41#?&;,é"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_path_may_have_any_name(dataset, drawn, name):
+    folder, file = Path(name), Path(f"{name} test.parquet")
+    dataset.rename(folder)
+    shutil.copy(folder / "test.parquet", file)
+    for source in folder, file:
+        assert torch.equal(data.load(str(source), "test").images, drawn[0][500:])
+    (folder / "test.parquet").write_bytes(b"no parquet")
+    with pytest.raises(InputError, match="cannot be read"):
+        data.load(str(folder), "test")
