@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from digits import distort, synthetic
-from plumbing import sources
+from plumbing import hub, sources
 from plumbing.cli import InputError, sentence
 
 MNIST = "ylecun/mnist"
@@ -47,7 +47,7 @@ def load(dataset, split):
     """
     if dataset == "synthetic":
         return Split(*synthetic.generate(*synthetic.SPLITS[split]), DIGITS)
-    checksums = MNIST_SHA256[split] if dataset == MNIST else None
+    checksums = MNIST_SHA256 if dataset == MNIST else None
     images, labels, class_names = sources.load(dataset, split, checksums)
     return Split(torch.from_numpy(images), torch.from_numpy(labels), class_names)
 
@@ -62,7 +62,7 @@ def load_splits(dataset=None):
     if dataset is None:
         try:
             return MNIST, load(MNIST, "train"), load(MNIST, "test"), None
-        except sources.Unreachable as error:
+        except hub.Unreachable as error:
             dataset, warning = "synthetic", f"drawn digits in place of MNIST: {sentence(error)}"
     return dataset, load(dataset, "train"), load(dataset, "test"), warning
 

@@ -5,28 +5,23 @@ import io
 import os
 import re
 import sys
-import threading
 import warnings
 from pathlib import Path
 
 import numpy as np
 
+from plumbing import hub
 from plumbing.cli import InputError
 from plumbing.files import PICTURE_FORMATS, replacing, scratch_folder
 
 CACHE = Path(".cache")
-HUB_TIMEOUT = 15  # seconds
-
-
-class Unreachable(InputError):
-    """The Hugging Face Hub cannot be reached."""
 
 
 def load(dataset, split, checksums=None):
     """A split of a dataset: images uint8 [N, 28, 28], labels int64 [N], and ten class names.
 
     `dataset` is a local folder or file that `datasets.load_dataset` opens, or the id of a dataset
-    on the Hugging Face Hub, whose decoded images and labels have the SHA-256 `checksums`, if given.
+    on the Hugging Face Hub, whose splits have the SHA-256 `checksums`, if given (see hub.load).
     The images are decoded once and kept in CACHE: those of a Hub dataset until CACHE is removed,
     the others until their source changes. Raises InputError for a dataset that is not there or does
     not hold 28 x 28 grey images of at most ten classes.
@@ -37,21 +32,20 @@ def load(dataset, split, checksums=None):
         return _read_cache(cache, fingerprint)
     except Exception:  # Missing, outdated, or damaged in one of many ways: made anew below.
         pass
-    with scratch_folder() as folder:
-        images, labels, class_names = _decode(dataset, split, folder)
-    if checksums and fingerprint == HUB and checksums != (_sha256(images), _sha256(labels)):
-        raise InputError(
-            f"dataset {dataset!r}, split {split!r}: its checksums are not the known ones, so the "
-            f"download is damaged; remove {_hub_cache()} and run again"
-        )
+    if fingerprint == HUB:
+        found = hub.load(dataset, split, checksums, _decode)
+    else:
+        with scratch_folder() as folder:
+            found = {split: _decode(dataset, split, folder)}
     try:
         CACHE.mkdir(exist_ok=True)
-        with replacing(cache) as file:
-            arrays = {"images": images, "labels": labels, "class_names": class_names}
-            np.savez(file, fingerprint=fingerprint, **arrays)
+        for each, (images, labels, class_names) in found.items():
+            with replacing(CACHE / f"{name}-{each}.npz") as file:
+                arrays = {"images": images, "labels": labels, "class_names": class_names}
+                np.savez(file, fingerprint=fingerprint, **arrays)
     except OSError as error:
         print(f"the next run will decode {dataset} again: {error}", file=sys.stderr)
-    return images, labels, class_names
+    return found[split]
 
 
 # The fingerprint of all that is on the Hub, where asking for another would take a connection.
@@ -133,8 +127,8 @@ def _decode(dataset, split, folder):
 def _open(dataset, folder):
     """All splits of a local or Hub dataset, as a datasets.DatasetDict.
 
-    What is local is converted in `folder`: the cache of `datasets` itself may take an old version
-    of a file for the current one.
+    What is local is converted in `folder`, where hub.py saves the others: the cache of `datasets`
+    itself may take an old version of a file for the current one.
     """
     import datasets
     import huggingface_hub
@@ -151,53 +145,10 @@ def _open(dataset, folder):
             split = "test" if re.search(r"(?<![a-z])test(?![a-z])", path.name) else "train"
             files = {split: path.name}
             return datasets.load_dataset(str(path.parent), data_files=files, cache_dir=str(folder))
-        offline = huggingface_hub.constants.HF_HUB_OFFLINE
-        if not offline:
-            _check_hub(dataset)
-        return datasets.load_dataset(dataset)
-    except InputError:
-        raise
+        return datasets.load_from_disk(str(folder / hub.SAVED))
     except Exception as error:  # It reports a dataset that it cannot read in many ways.
-        kind = Unreachable if not path.exists() and offline else InputError
         reason = error.__cause__ or error
-        raise kind(f"dataset {dataset!r}: cannot be read: {reason}") from error
-
-
-def _check_hub(dataset):
-    """Raise InputError unless the Hub has the dataset and says so within HUB_TIMEOUT.
-
-    `datasets` itself would try again and again, for minutes where packets just get lost.
-    """
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
-
-    problem = TimeoutError(f"no answer in {HUB_TIMEOUT} s")
-
-    def ask():
-        nonlocal problem
-        try:
-            HfApi().dataset_info(dataset, timeout=HUB_TIMEOUT)
-            problem = None
-        except Exception as error:  # The errors of whichever HTTP library is below.
-            problem = error
-
-    # In a thread because a timeout counts for each address of a host, and not for its name lookup.
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(HUB_TIMEOUT)
-    if isinstance(problem, (HFValidationError, RepositoryNotFoundError)):
-        raise InputError(f"dataset {dataset!r}: neither a file or folder here nor on the Hub")
-    if problem:
-        raise Unreachable(
-            f"dataset {dataset!r}: there is no such file or folder here, and the Hugging Face Hub "
-            f"cannot be reached ({problem}); try again later, or give a local copy (DATASET=folder)"
-        )
-
-
-def _hub_cache():
-    from datasets import config
-
-    return config.HF_DATASETS_CACHE
+        raise InputError(f"dataset {dataset!r}: cannot be read: {reason}") from error
 
 
 def _column(table, kind, where):
@@ -208,10 +159,6 @@ def _column(table, kind, where):
             f"({', '.join(table.features)}) are"
         )
     return names[0]
-
-
-def _sha256(array):
-    return hashlib.sha256(array.astype(np.uint8).tobytes()).hexdigest()
 
 
 def _pixels(encoded):

@@ -1,0 +1,108 @@
+"""Get a dataset in a process of its own: python -m plumbing.download cache|hub|mirrors NAME ...
+
+plumbing/hub.py runs it in an empty folder. There it saves the dataset as SAVED, touches ALIVE when
+something arrives, and writes PROBLEM if it fails: with exit code 2 if it would fail again, else 1.
+"""
+
+import contextlib
+import os
+import socket
+import sys
+import urllib.request
+from functools import partial
+from pathlib import Path
+
+from plumbing.cli import InputError, sentence
+from plumbing.hub import ALIVE, PROBLEM, SAVED, Unreachable, causes, downloads, refusal, within
+
+PROBE = 4  # seconds in which a mirror is to answer
+SILENCE = 20  # seconds without a byte after which the next mirror is asked
+
+
+def from_cache(name):
+    """What `datasets` keeps in its cache."""
+    os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = "1"
+    import datasets
+
+    names = [name, "mnist"] if name == "ylecun/mnist" else [name]  # once it had no owner
+    for each in names:
+        with contextlib.suppress(Exception):  # It is not there, or damaged.
+            return datasets.load_dataset(each)
+    raise Unreachable("no good copy")
+
+
+def from_hub(name, revision):
+    """A revision of a dataset on the Hub, for which `datasets` asks no other server."""
+    # The client for large files does not say what arrives, and the other one only every 10 MB.
+    os.environ["HF_HUB_DISABLE_XET"] = "1"
+    import datasets
+    import huggingface_hub
+
+    huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE = 2**16
+    datasets.logging.set_verbosity_error()
+    huggingface_hub.logging.set_verbosity_error()
+    try:
+        # Anew from the downloaded files, because what was made of them before may be damaged.
+        return datasets.load_dataset(name, revision=revision, download_mode="reuse_cache_if_exists")
+    except Exception as error:  # Of `datasets`, its HTTP library, or the disk.
+        reason = sentence(list(causes(error))[-1])[:100]
+        if isinstance(error, datasets.exceptions.DatasetGenerationError):
+            hint = f"if the download is damaged, remove {downloads(name)} and run again"
+            problem = InputError(f"dataset {name!r}: cannot be read: {reason}; {hint}")
+        elif isinstance(error, (datasets.exceptions.DatasetsError, ValueError)):
+            problem = InputError(f"dataset {name!r}: cannot be read: {reason}")
+        else:
+            problem = Unreachable(f"the download fails ({reason})")
+        raise refusal(error, name) or problem from error
+
+
+def from_mirrors(name):
+    """MNIST from the first of torchvision's mirrors that has it whole."""
+    import datasets
+    from torchvision.datasets import MNIST
+
+    socket.setdefaulttimeout(SILENCE)
+    first, problems = MNIST.resources[0][0], []
+    for mirror in MNIST.mirrors:
+        try:
+            Path(ALIVE).touch()
+            within(PROBE, partial(urllib.request.urlopen, mirror + first)).close()
+            MNIST.mirrors = [mirror]
+            MNIST(".", download=True)
+            break
+        except (OSError, RuntimeError) as error:
+            problems.append(f"{mirror}: {sentence(error)[:80]}")
+    else:
+        raise Unreachable(", ".join(problems))
+    features = datasets.Features(
+        image=datasets.Image(), label=datasets.ClassLabel(names=[name[0] for name in MNIST.classes])
+    )
+    splits = datasets.DatasetDict()
+    for split in ("train", "test"):
+        Path(ALIVE).touch()  # Turning the images into PNGs takes seconds.
+        mnist = MNIST(".", train=split == "train")
+        columns = {"image": list(mnist.data.numpy()), "label": mnist.targets.tolist()}
+        splits[split] = datasets.Dataset.from_dict(columns, features)
+    return splits
+
+
+def main(source, *names):
+    from tqdm import tqdm
+
+    update = tqdm.update
+
+    def touch_and_update(bar, n=1):
+        Path(ALIVE).touch()
+        return update(bar, n)
+
+    tqdm.update = touch_and_update  # All libraries show with it what arrives, or would.
+    sources = {"cache": from_cache, "hub": from_hub, "mirrors": from_mirrors}
+    try:
+        sources[source](*names).save_to_disk(SAVED)
+    except BaseException as error:
+        Path(PROBLEM).write_text(sentence(error), "utf-8")
+        return 2 if isinstance(error, InputError) and not isinstance(error, Unreachable) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
