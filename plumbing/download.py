@@ -1,4 +1,4 @@
-"""Get a dataset in a process of its own: python -m plumbing.download cache|hub|mirrors NAME ...
+"""Get a dataset in a process of its own: python -m plumbing.download SOURCE [NAME [REVISION]].
 
 plumbing/hub.py runs it in an empty folder. There it saves the dataset as SAVED, touches ALIVE when
 something arrives, and writes PROBLEM if it fails: with exit code 2 if it would fail again, else 1.
@@ -6,17 +6,12 @@ something arrives, and writes PROBLEM if it fails: with exit code 2 if it would 
 
 import contextlib
 import os
-import socket
 import sys
-import urllib.request
 from functools import partial
 from pathlib import Path
 
 from plumbing.cli import InputError, sentence
-from plumbing.hub import ALIVE, PROBLEM, SAVED, Unreachable, causes, downloads, refusal, within
-
-PROBE = 4  # seconds in which a mirror is to answer
-SILENCE = 20  # seconds without a byte after which the next mirror is asked
+from plumbing.hub import ALIVE, PROBLEM, SAVED, Unreachable, causes, downloads, refusal
 
 
 def from_cache(name):
@@ -42,10 +37,17 @@ def from_hub(name, revision):
     datasets.logging.set_verbosity_error()
     huggingface_hub.logging.set_verbosity_error()
     try:
+        # `datasets` would ask for it first, and hide why it is refused.
+        try:
+            details = {"repo_type": "dataset", "revision": revision}
+            huggingface_hub.hf_hub_download(name, "README.md", **details)
+        except huggingface_hub.errors.EntryNotFoundError as error:
+            if isinstance(error, huggingface_hub.errors.LocalEntryNotFoundError):
+                raise  # The Hub was not reached.
         # Anew from the downloaded files, because what was made of them before may be damaged.
         return datasets.load_dataset(name, revision=revision, download_mode="reuse_cache_if_exists")
     except Exception as error:  # Of `datasets`, its HTTP library, or the disk.
-        reason = sentence(list(causes(error))[-1])[:100]
+        reason = sentence(list(causes(error))[-1])[:120]
         if isinstance(error, datasets.exceptions.DatasetGenerationError):
             hint = f"if the download is damaged, remove {downloads(name)} and run again"
             problem = InputError(f"dataset {name!r}: cannot be read: {reason}; {hint}")
@@ -56,24 +58,13 @@ def from_hub(name, revision):
         raise refusal(error, name) or problem from error
 
 
-def from_mirrors(name):
-    """MNIST from the first of torchvision's mirrors that has it whole."""
+def from_mirror(address):
+    """MNIST from one of torchvision's mirrors."""
     import datasets
     from torchvision.datasets import MNIST
 
-    socket.setdefaulttimeout(SILENCE)
-    first, problems = MNIST.resources[0][0], []
-    for mirror in MNIST.mirrors:
-        try:
-            Path(ALIVE).touch()
-            within(PROBE, partial(urllib.request.urlopen, mirror + first)).close()
-            MNIST.mirrors = [mirror]
-            MNIST(".", download=True)
-            break
-        except (OSError, RuntimeError) as error:
-            problems.append(f"{mirror}: {sentence(error)[:80]}")
-    else:
-        raise Unreachable(", ".join(problems))
+    MNIST.mirrors = [address]
+    MNIST(".", download=True)
     features = datasets.Features(
         image=datasets.Image(), label=datasets.ClassLabel(names=[name[0] for name in MNIST.classes])
     )
@@ -89,19 +80,23 @@ def from_mirrors(name):
 def main(source, *names):
     from tqdm import tqdm
 
-    update = tqdm.update
+    update, arrived, furthest = tqdm.update, 0, 0
 
     def touch_and_update(bar, n=1):
-        Path(ALIVE).touch()
+        nonlocal arrived, furthest
+        arrived += n
+        if arrived > furthest:  # not where a download starts over
+            furthest = arrived
+            Path(ALIVE).touch()
         return update(bar, n)
 
-    tqdm.update = touch_and_update  # All libraries show with it what arrives, or would.
-    sources = {"cache": from_cache, "hub": from_hub, "mirrors": from_mirrors}
+    tqdm.update = touch_and_update  # All libraries call it for what arrives, shown or not.
     try:
-        sources[source](*names).save_to_disk(SAVED)
+        get = {"cache": from_cache, "hub": from_hub}.get(source, partial(from_mirror, source))
+        get(*names).save_to_disk(SAVED)
     except BaseException as error:
         Path(PROBLEM).write_text(sentence(error), "utf-8")
-        return 2 if isinstance(error, InputError) and not isinstance(error, Unreachable) else 1
+        return 2 if type(error) is InputError else 1
 
 
 if __name__ == "__main__":

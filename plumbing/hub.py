@@ -9,6 +9,8 @@ import sys
 import threading
 import time
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 import numpy as np
 
@@ -16,14 +18,11 @@ from plumbing.cli import InputError, sentence
 from plumbing.files import scratch_folder
 
 ANSWER = 10  # seconds for the Hub's first answer, as long as its client waits by default
+MIRROR_ANSWER = 4  # for that of a mirror
 PATIENCE = 30  # seconds without a byte after which a download is given up
 # What plumbing/download.py writes in its folder: the dataset, signs of life, what went wrong.
 SAVED, ALIVE, PROBLEM = "saved", "alive", "problem"
-NAMES = {
-    "cache": "cache of `datasets`",
-    "hub": "Hugging Face Hub",
-    "mirrors": "torchvision's mirrors",
-}
+NAMES = {"cache": "cache of `datasets`", "hub": "Hugging Face Hub"}  # of sources
 
 
 class Unreachable(InputError):
@@ -41,29 +40,32 @@ def load(dataset, split, checksums, decode):
     other InputError where the Hub does not have it or it cannot be used.
     """
     problems = []
-    for source in ("cache", "hub", "mirrors") if checksums else ("hub", "cache"):
+    for source in _mnist_sources() if checksums else ("hub", "cache"):
         try:
             with scratch_folder() as folder:
                 _fetch(source, dataset, folder)
-                found = {name: decode(dataset, name, folder) for name in checksums or [split]}
-            for name, known in (checksums or {}).items():
-                if known != tuple(map(_sha256, found[name][:2])):
-                    way_out = f", so remove {downloads(dataset)}" if source == "hub" else ""
-                    raise Unreachable(f"its checksums are not the known ones{way_out}")
-            return found
+                if not checksums:
+                    return {split: decode(dataset, split, folder)}
+                with contextlib.suppress(InputError):  # Other bytes need not even be images.
+                    found = {name: decode(dataset, name, folder) for name in checksums}
+                    if all(_sha256(found[name]) == known for name, known in checksums.items()):
+                        return found
+            way_out = f", so remove {downloads(dataset)}" if source == "hub" else ""
+            raise Unreachable(f"its checksums are not the known ones{way_out}")
         except InputError as error:
             if not checksums and not isinstance(error, Unreachable):
                 raise
             reason = str(error).removeprefix(f"dataset {dataset!r}: ")
-            problems.append(f"{NAMES[source]}: {reason}")
+            problems.append(f"{NAMES.get(source) or urlsplit(source).hostname}: {reason}")
     raise Unreachable(
-        f"dataset {dataset!r}: there is no such file or folder here; {'; '.join(problems)}; "
+        f"dataset {dataset!r}: no file or folder here; {'; '.join(problems)}; "
         "try again later, or give a local copy (DATASET=folder)"
     )
 
 
-def _sha256(array):
-    return hashlib.sha256(array.astype(np.uint8).tobytes()).hexdigest()
+def _sha256(arrays):
+    images, labels, _ = arrays
+    return tuple(hashlib.sha256(a.astype(np.uint8).tobytes()).hexdigest() for a in (images, labels))
 
 
 def downloads(dataset):
@@ -73,17 +75,35 @@ def downloads(dataset):
     return Path(constants.HF_HUB_CACHE) / f"datasets--{dataset.replace('/', '--')}"
 
 
+def _mnist_sources():
+    yield "cache"
+    yield "hub"
+    from torchvision.datasets import MNIST  # It takes seconds.
+
+    yield from MNIST.mirrors
+
+
 def _fetch(source, dataset, folder):
-    """Save a dataset from a source in a folder, as SAVED; InputError if that fails."""
+    """Save a dataset in a folder, as SAVED; InputError if that fails.
+
+    The source is "cache", "hub", or a mirror's address.
+    """
     from huggingface_hub import constants
 
     if source == "cache":
         return _download(source, dataset, folder=folder)
     if constants.HF_HUB_OFFLINE:
         raise Unreachable("not asked (HF_HUB_OFFLINE)")
-    where = constants.ENDPOINT if source == "hub" else NAMES[source]
+    where = constants.ENDPOINT if source == "hub" else source
     print(f"getting {dataset} from {where}", file=sys.stderr, flush=True)
-    _download(source, dataset, *([_newest(dataset)] if source == "hub" else []), folder=folder)
+    if source == "hub":
+        return _download(source, dataset, _newest(dataset), folder=folder)
+    try:
+        within(MIRROR_ANSWER, lambda: urlopen(f"{source}train-images-idx3-ubyte.gz")).close()
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", error)  # of a URLError
+        raise Unreachable(f"cannot be reached ({sentence(reason)[:100]})") from error
+    _download(source, folder=folder)
 
 
 def _newest(dataset):
@@ -135,22 +155,26 @@ def refusal(error, dataset):
     from huggingface_hub import constants, errors, get_token
 
     answers = [each for each in causes(error) if isinstance(each, errors.HfHubHTTPError)]
-    if not answers and not isinstance(error, errors.HFValidationError):
+    if isinstance(error, errors.HFValidationError):
+        problem = _NOWHERE
+    elif not answers:
         return None
-    status = answers[0].response.status_code if answers else 404
-    if answers and isinstance(answers[0], errors.GatedRepoError):
+    elif isinstance(answers[0], errors.GatedRepoError):
         page = f"{constants.ENDPOINT}/datasets/{dataset}"
         problem = f"given on request only: ask at {page}, then log in (hf auth login)"
-    elif status == 401 and get_token():
+    elif (status := answers[0].response.status_code) == 401 and get_token():
         problem = (
             "the Hub does not accept your login (401), which may have expired: log in again (hf "
             "auth login), or correct or unset HF_TOKEN"
         )
-    elif status in (401, 404):
-        problem = "neither a file or folder here nor on the Hub (if it is private: hf auth login)"
+    elif status == 401 or isinstance(answers[0], errors.RepositoryNotFoundError):
+        problem = _NOWHERE
     else:
         return Unreachable(f"answers {status} ({http.client.responses.get(status, 'unknown')})")
     return InputError(f"dataset {dataset!r}: {problem}")
+
+
+_NOWHERE = "neither a file or folder here nor on the Hub (if it is private: hf auth login)"
 
 
 def _download(*arguments, folder):
