@@ -32,10 +32,9 @@ def from_hub(name, revision):
     os.environ["HF_HUB_DISABLE_XET"] = "1"
     import datasets
     import huggingface_hub
+    from pyarrow import ArrowInvalid
 
     huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE = 2**16
-    datasets.logging.set_verbosity_error()
-    huggingface_hub.logging.set_verbosity_error()
     try:
         # `datasets` would ask for it first, and hide why it is refused.
         try:
@@ -45,10 +44,14 @@ def from_hub(name, revision):
             if isinstance(error, huggingface_hub.errors.LocalEntryNotFoundError):
                 raise  # The Hub was not reached.
         # Anew from the downloaded files, because what was made of them before may be damaged.
-        return datasets.load_dataset(name, revision=revision, download_mode="reuse_cache_if_exists")
+        load = partial(datasets.load_dataset, name, revision=revision)
+        try:
+            return load(download_mode="reuse_cache_if_exists")
+        except ValueError:  # Even the description of what was made before is read.
+            return load(cache_dir="cache")
     except Exception as error:  # Of `datasets`, its HTTP library, or the disk.
         reason = sentence(list(causes(error))[-1])[:120]
-        if isinstance(error, datasets.exceptions.DatasetGenerationError):
+        if isinstance(error, (datasets.exceptions.DatasetGenerationError, ArrowInvalid)):
             hint = f"if the download is damaged, remove {downloads(name)} and run again"
             problem = InputError(f"dataset {name!r}: cannot be read: {reason}; {hint}")
         elif isinstance(error, (datasets.exceptions.DatasetsError, ValueError)):

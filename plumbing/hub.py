@@ -184,10 +184,11 @@ def _download(*arguments, folder):
     a thread that waits for the network cannot be ended.
     """
     path = [str(Path(__file__).resolve().parent.parent), os.environ.get("PYTHONPATH")]
+    quiet = {"DATASETS_VERBOSITY": "error", "HF_HUB_VERBOSITY": "error"}
     process = subprocess.Popen(
         [sys.executable, "-W", "ignore", "-m", "plumbing.download", *arguments],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, path))},
+        env=os.environ | quiet | {"PYTHONPATH": os.pathsep.join(filter(None, path))},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=None if sys.stderr.isatty() else subprocess.DEVNULL,  # its progress bars
