@@ -1,7 +1,7 @@
-"""Get a dataset in a process of its own: python -m plumbing.download SOURCE [NAME [REVISION]].
+"""Get a dataset in a process of its own: download.py FOLDER SOURCE [NAME [REVISION]].
 
-plumbing/hub.py runs it in an empty folder. There it saves the dataset as SAVED, touches ALIVE when
-something arrives, and writes PROBLEM if it fails: with exit code 2 if it would fail again, else 1.
+In the folder it saves the dataset as SAVED, touches ALIVE when something arrives, and writes
+PROBLEM if it fails: with exit code 2 if it would fail again, else 1.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ from plumbing.cli import InputError, sentence
 from plumbing.hub import ALIVE, PROBLEM, SAVED, Unreachable, causes, downloads, refusal
 
 
-def from_cache(name):
+def from_cache(folder, name):
     """What `datasets` keeps in its cache."""
     os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = "1"
     import datasets
@@ -26,7 +26,7 @@ def from_cache(name):
     raise Unreachable("no good copy")
 
 
-def from_hub(name, revision):
+def from_hub(folder, name, revision):
     """A revision of a dataset on the Hub, for which `datasets` asks no other server."""
     # The client for large files does not say what arrives, and the other one only every 10 MB.
     os.environ["HF_HUB_DISABLE_XET"] = "1"
@@ -48,7 +48,7 @@ def from_hub(name, revision):
         try:
             return load(download_mode="reuse_cache_if_exists")
         except ValueError:  # Even the description of what was made before is read.
-            return load(cache_dir="cache")
+            return load(cache_dir=str(folder / "cache"))
     except Exception as error:  # Of `datasets`, its HTTP library, or the disk.
         reason = sentence(list(causes(error))[-1])[:120]
         if isinstance(error, (datasets.exceptions.DatasetGenerationError, ArrowInvalid)):
@@ -61,28 +61,29 @@ def from_hub(name, revision):
         raise refusal(error, name) or problem from error
 
 
-def from_mirror(address):
+def from_mirror(address, folder):
     """MNIST from one of torchvision's mirrors."""
     import datasets
     from torchvision.datasets import MNIST
 
     MNIST.mirrors = [address]
-    MNIST(".", download=True)
+    MNIST(folder, download=True)
     features = datasets.Features(
         image=datasets.Image(), label=datasets.ClassLabel(names=[name[0] for name in MNIST.classes])
     )
     splits = datasets.DatasetDict()
     for split in ("train", "test"):
-        Path(ALIVE).touch()  # Turning the images into PNGs takes seconds.
-        mnist = MNIST(".", train=split == "train")
+        (folder / ALIVE).touch()  # Turning the images into PNGs takes seconds.
+        mnist = MNIST(folder, train=split == "train")
         columns = {"image": list(mnist.data.numpy()), "label": mnist.targets.tolist()}
         splits[split] = datasets.Dataset.from_dict(columns, features)
     return splits
 
 
-def main(source, *names):
+def main(folder, source, *details):
     from tqdm import tqdm
 
+    folder = Path(folder)
     update, arrived, furthest = tqdm.update, 0, 0
 
     def touch_and_update(bar, n=1):
@@ -90,15 +91,15 @@ def main(source, *names):
         arrived += n
         if arrived > furthest:  # not where a download starts over
             furthest = arrived
-            Path(ALIVE).touch()
+            (folder / ALIVE).touch()
         return update(bar, n)
 
     tqdm.update = touch_and_update  # All libraries call it for what arrives, shown or not.
     try:
         get = {"cache": from_cache, "hub": from_hub}.get(source, partial(from_mirror, source))
-        get(*names).save_to_disk(SAVED)
+        get(folder, *details).save_to_disk(folder / SAVED)
     except BaseException as error:
-        Path(PROBLEM).write_text(sentence(error), "utf-8")
+        (folder / PROBLEM).write_text(sentence(error), "utf-8")
         return 2 if type(error) is InputError else 1
 
 

@@ -183,12 +183,12 @@ def _download(*arguments, folder):
     It is given up when nothing has arrived for PATIENCE seconds. It is a process of its own because
     a thread that waits for the network cannot be ended.
     """
-    path = [str(Path(__file__).resolve().parent.parent), os.environ.get("PYTHONPATH")]
-    quiet = {"DATASETS_VERBOSITY": "error", "HF_HUB_VERBOSITY": "error"}
+    here = Path(__file__).resolve().parent
+    path = os.pathsep.join(filter(None, [str(here.parent), os.environ.get("PYTHONPATH")]))
+    settings = {"PYTHONPATH": path, "DATASETS_VERBOSITY": "error", "HF_HUB_VERBOSITY": "error"}
     process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-m", "plumbing.download", *arguments],
-        cwd=folder,
-        env=os.environ | quiet | {"PYTHONPATH": os.pathsep.join(filter(None, path))},
+        [sys.executable, "-W", "ignore", here / "download.py", folder, *arguments],
+        env=os.environ | settings,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=None if sys.stderr.isatty() else subprocess.DEVNULL,  # its progress bars

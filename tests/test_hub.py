@@ -82,7 +82,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def server(dataset, monkeypatch, tmp_path):
+def server(dataset, monkeypatch):
     """A Hub on which each dataset is the same 500 + 100 drawn digits."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.files = {f"{name}.parquet": None for name in ("train", "test")}
@@ -98,7 +98,7 @@ def server(dataset, monkeypatch, tmp_path):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", server.address)
         monkeypatch.setenv("HF_ENDPOINT", server.address)
-        monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+        monkeypatch.setenv("HF_HOME", "hf")  # relative to where the script runs
         yield server
         server.shutdown()
 
