@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from digits import distort, synthetic
-from plumbing import sources
+from plumbing import hub, sources
 from plumbing.cli import InputError, sentence
 
 MNIST = "ylecun/mnist"
@@ -63,7 +63,7 @@ def load_splits(dataset=None):
     if dataset is None:
         try:
             return MNIST, load(MNIST, "train"), load(MNIST, "test"), None
-        except sources.Unreachable as error:
+        except hub.Unreachable as error:
             dataset, warning = "synthetic", f"drawn digits in place of MNIST: {sentence(error)}"
     return dataset, load(dataset, "train"), load(dataset, "test"), warning
 

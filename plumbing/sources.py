@@ -1,27 +1,22 @@
 """From the name of a dataset to its pixels: local files, the Hub, and a cache of both."""
 
+import functools
 import hashlib
 import io
 import os
 import re
 import sys
-import threading
 import warnings
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from plumbing import formats
+from plumbing import formats, hub
 from plumbing.cli import InputError
 from plumbing.files import PICTURE_FORMATS, replacing, scratch_folder
 
 CACHE = Path(".cache")
-HUB_TIMEOUT = 15  # seconds
-
-
-class Unreachable(InputError):
-    """The Hugging Face Hub cannot be reached."""
 
 
 class Pixels(NamedTuple):
@@ -36,30 +31,28 @@ class Pixels(NamedTuple):
 def load(dataset, split, checksums=None):
     """The Pixels of a split, "train" or "test", of a dataset.
 
-    `dataset` is a local file or folder that `formats.open_splits` opens, or the id of a dataset on
-    the Hugging Face Hub, whose decoded images and labels have the SHA-256 `checksums`, a pair for
-    each split, if given. Both splits are decoded at once and kept in CACHE: those of a Hub dataset
-    until CACHE is removed, the others until their source changes. Raises InputError for a dataset
-    that is not there or does not hold 28 x 28 grey images of at most ten classes.
+    `dataset` is a local file or folder that formats.open_splits() opens, or the id of a dataset on
+    the Hugging Face Hub, whose splits have the SHA-256 `checksums`, if given: see hub.load(). Both
+    splits are decoded at once and kept in CACHE: those of a Hub dataset until CACHE is removed, the
+    others until their source changes. Raises InputError for a dataset that is not there or does not
+    hold 28 x 28 grey images of at most ten classes.
     """
     name, fingerprint = _identify(dataset)
     try:
         return _read_cache(CACHE / f"{name}-{split}.npz", fingerprint)
     except Exception:  # Missing, outdated, or damaged in one of many ways: made anew below.
         pass
-    with scratch_folder() as folder:
+    decode = functools.partial(_decode, dataset, split)
+    if fingerprint == HUB:
+        splits = hub.load(dataset, checksums, decode)
+    else:
+        path = Path(dataset).resolve()  # `datasets` gives names such as "parquet" a meaning
         try:
-            splits = _decode(dataset, split, folder)
+            with scratch_folder() as folder:
+                splits = decode(path, folder)
         except InputError:
-            formats.check_pointers(Path(dataset))
+            formats.check_pointers(path)
             raise
-    for each, pixels in splits.items():
-        known = checksums[each] if checksums and fingerprint == HUB else None
-        if known and known != (_sha256(pixels.images), _sha256(pixels.labels)):
-            raise InputError(
-                f"dataset {dataset!r}, split {each!r}: its checksums are not the known ones, so "
-                f"the download is damaged; remove {_hub_cache()} and run again"
-            )
     if _dark_on_light(next(iter(splits.values())).images):  # the training images, if there are any
         for each, pixels in splits.items():
             splits[each] = pixels._replace(images=255 - pixels.images, turned=True)
@@ -127,12 +120,12 @@ def _read_cache(path, fingerprint):
     return Pixels(images, labels, class_names.tolist(), bool(turned))
 
 
-def _decode(dataset, split, folder):
-    """{"train": Pixels, "test": Pixels} of a dataset, or the one of them that it has.
+def _decode(dataset, split, path, folder):
+    """{"train": Pixels, "test": Pixels} of the dataset at a path, or the one of them that it has.
 
     InputError where the split asked for is missing, or a split cannot be used.
     """
-    splits = _open(dataset, folder)
+    splits = _open(dataset, path, folder)
     if not splits.get(split):
         sizes = ", ".join(f"{name} ({len(table)} rows)" for name, table in splits.items())
         raise InputError(
@@ -178,8 +171,8 @@ def _check_labels(labels, where):
     return np.array(labels, np.int64)
 
 
-def _open(dataset, folder):
-    """{name: a datasets.Dataset or formats.Arrays}, the splits of a local or Hub dataset."""
+def _open(dataset, path, folder):
+    """formats.open_splits() without a word on the way; InputError where it fails."""
     import datasets
     import huggingface_hub
 
@@ -187,57 +180,11 @@ def _open(dataset, folder):
     huggingface_hub.logging.set_verbosity_error()
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
-    path = Path(dataset).resolve()  # `datasets` gives relative names such as "parquet" a meaning
     try:
-        if path.exists():
-            return formats.open_splits(path, folder)
-        offline = huggingface_hub.constants.HF_HUB_OFFLINE
-        if not offline:
-            _check_hub(dataset)
-        return datasets.load_dataset(dataset)
-    except InputError:
-        raise
-    except Exception as error:  # They report a dataset that they cannot read in many ways.
-        kind = Unreachable if not path.exists() and offline else InputError
+        return formats.open_splits(path, folder)
+    except Exception as error:  # Its readers report what they cannot read in many ways.
         reason = error.__cause__ or error
-        raise kind(f"dataset {dataset!r}: cannot be read: {reason}") from error
-
-
-def _check_hub(dataset):
-    """Raise InputError unless the Hub has the dataset and says so within HUB_TIMEOUT.
-
-    `datasets` itself would try again and again, for minutes where packets just get lost.
-    """
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
-
-    problem = TimeoutError(f"no answer in {HUB_TIMEOUT} s")
-
-    def ask():
-        nonlocal problem
-        try:
-            HfApi().dataset_info(dataset, timeout=HUB_TIMEOUT)
-            problem = None
-        except Exception as error:  # The errors of whichever HTTP library is below.
-            problem = error
-
-    # In a thread because a timeout counts for each address of a host, and not for its name lookup.
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(HUB_TIMEOUT)
-    if isinstance(problem, (HFValidationError, RepositoryNotFoundError)):
-        raise InputError(f"dataset {dataset!r}: neither a file or folder here nor on the Hub")
-    if problem:
-        raise Unreachable(
-            f"dataset {dataset!r}: there is no such file or folder here, and the Hugging Face Hub "
-            f"cannot be reached ({problem}); try again later, or give a local copy (DATASET=folder)"
-        )
-
-
-def _hub_cache():
-    from datasets import config
-
-    return config.HF_DATASETS_CACHE
+        raise InputError(f"dataset {dataset!r}: cannot be read: {reason}") from error
 
 
 def _column(table, kind, where):
@@ -248,10 +195,6 @@ def _column(table, kind, where):
             f"({', '.join(table.features)[:100]}) are"
         )
     return names[0]
-
-
-def _sha256(array):
-    return hashlib.sha256(array.astype(np.uint8).tobytes()).hexdigest()
 
 
 def _pixels(encoded):

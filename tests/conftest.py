@@ -1,4 +1,4 @@
-"""Every test runs in an empty folder of its own, and none reaches the Hugging Face Hub."""
+"""Every test runs in an empty folder of its own, and none reaches a network."""
 
 import os
 import signal
@@ -13,7 +13,9 @@ os.environ["PYTHONPATH"] = f"{ROOT}{os.pathsep}{ROOT / 'tests'}"  # of processes
 os.environ["OMP_NUM_THREADS"] = "1"  # for two tests side by side, and the same sums everywhere
 HF_HOME = tempfile.TemporaryDirectory()  # removed at exit
 os.environ["HF_HOME"] = HF_HOME.name
-os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"  # a port where nothing listens
+NOWHERE = "http://127.0.0.1:9"  # a port where nothing listens
+os.environ["HF_ENDPOINT"] = os.environ["http_proxy"] = os.environ["https_proxy"] = NOWHERE
+os.environ["no_proxy"] = "127.0.0.1"
 # Folders with MNIST and with pictures that strangers made: make test-all DATASET=... DIGITS=...
 MNIST, STRANGERS = (
     folder and str(Path(folder).resolve())

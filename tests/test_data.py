@@ -1,15 +1,10 @@
-import http.server
 import os
 import re
-import socket
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 
 import datasets
-import huggingface_hub
 import numpy as np
 import pytest
 import torch
@@ -250,50 +245,3 @@ def test_what_is_no_dataset_gets_a_sentence(tmp_path):
     }.items():
         with pytest.raises(InputError, match=sentence):
             data.load(name, "test")
-
-
-def test_mnist_with_other_checksums_is_refused(dataset, monkeypatch):
-    splits = sources._open(str(dataset), None)
-    monkeypatch.setattr(sources, "_open", lambda name, folder: splits)
-    with pytest.raises(InputError, match="its checksums are not the known ones"):
-        data.load(data.MNIST, "test")
-
-
-# The Hugging Face Hub, played by a socket on this machine.
-
-
-def test_a_hub_that_refuses_the_connection(monkeypatch):
-    start = time.monotonic()
-    with pytest.raises(InputError, match="(?s)cannot be reached.*DATASET=folder"):
-        data.load(data.MNIST, "test")
-    assert time.monotonic() - start < 30
-
-
-def test_a_hub_that_never_answers(monkeypatch):
-    monkeypatch.setattr(sources, "HUB_TIMEOUT", 1)
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", address)
-        start = time.monotonic()
-        with pytest.raises(InputError, match="cannot be reached"):
-            data.load(data.MNIST, "test")
-        assert time.monotonic() - start < 5
-
-
-def test_a_dataset_that_the_hub_does_not_have(monkeypatch):
-    class Hub(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(404)
-            self.send_header("X-Error-Code", "RepoNotFound")
-            self.end_headers()
-
-        def log_message(self, *args):
-            pass
-
-    with http.server.HTTPServer(("127.0.0.1", 0), Hub) as hub:
-        threading.Thread(target=hub.serve_forever, daemon=True).start()
-        address = f"http://127.0.0.1:{hub.server_port}"
-        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", address)
-        with pytest.raises(InputError, match="neither a file or folder here nor on the Hub"):
-            data.load("nobody/nothing", "test")
-        hub.shutdown()
