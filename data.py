@@ -56,8 +56,8 @@ def load(dataset, split):
 def load_splits(dataset=None):
     """(name of the dataset, its training Split, its test Split, a warning or None).
 
-    Without a name it is MNIST; where the Hub cannot be reached it is drawn digits, and the warning
-    says why. A dataset that is named is never replaced.
+    Without a name it is MNIST, from the first source that has it (hub.load), or else drawn digits,
+    and the warning says why. A dataset that is named is never replaced.
     """
     warning = None
     if dataset is None:

@@ -185,9 +185,9 @@ def test_a_slow_download_is_waited_for(server, drawn, monkeypatch):
         body = server.files[name]
         handler.send(name, share=0)
         if handler.command == "GET":
-            for start in range(0, len(body), 2**14):
-                time.sleep(0.5)
-                handler.wfile.write(body[start : start + 2**14])
+            for start in range(0, len(body), 2**13):
+                time.sleep(0.4)
+                handler.wfile.write(body[start : start + 2**13])
 
     monkeypatch.setattr(hub, "PATIENCE", 5)
     server.send = trickle
@@ -199,7 +199,7 @@ def test_a_slow_download_is_waited_for(server, drawn, monkeypatch):
 @pytest.mark.parametrize("end", ["cut", "silent"])
 def test_a_download_that_stops_is_given_up(server, monkeypatch, end):
     def stop(handler, name):
-        handler.send(name, share=0.5 if handler.command == "GET" else 1)
+        handler.send(name, share=0.9 if handler.command == "GET" else 1)
         if handler.command == "GET":
             handler.close_connection = True
             if end == "silent":
