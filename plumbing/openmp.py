@@ -9,9 +9,10 @@ from pathlib import Path
 def set_up():
     """Set what OpenMP reads from the environment once PyTorch is imported, unless the user has."""
     # A thread that waits for the others spins so many rounds before it lets another process have
-    # its CPU. By default it spins for milliseconds, and two trainings on the same CPUs crawl.
+    # its CPU. By default it spins for milliseconds, and two trainings on the same CPUs crawl: see
+    # docs/speed.md.
     if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+        os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     quota = cpu_quota()
     if quota < math.inf and quota < len(os.sched_getaffinity(0)):
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, int(quota))))
