@@ -39,13 +39,23 @@ class Split(NamedTuple):
         return self._replace(images=self.images.to(device), labels=self.labels.to(device))
 
 
-def load(dataset, split):
+def load(dataset, split, validation=0):
     """The split ("train" or "test") of a dataset, as a Split on the CPU.
 
     `dataset` is "synthetic" for drawn digits, a local folder or file, or the id of a dataset on the
-    Hugging Face Hub. Raises InputError for one that is not there or does not hold 28 x 28 grey
-    images of at most ten classes.
+    Hugging Face Hub. The last `validation` training images are left out, and stand in for the test
+    images. Raises InputError for a dataset that is not there or does not hold 28 x 28 grey images
+    of at most ten classes, or has no more training images than that.
     """
+    if validation:
+        whole = load(dataset, "train")
+        if validation >= len(whole.images):
+            raise InputError(
+                f"{validation} validation images leave none of the {len(whole.images)} training "
+                f"images of dataset {dataset!r}"
+            )
+        part = slice(-validation, None) if split == "test" else slice(-validation)
+        return whole._replace(images=whole.images[part], labels=whole.labels[part])
     if dataset == "synthetic":
         return Split(*synthetic.generate(*synthetic.SPLITS[split]), DIGITS)
     checksums = MNIST_SHA256 if dataset == MNIST else None
@@ -53,8 +63,8 @@ def load(dataset, split):
     return Split(torch.from_numpy(images), torch.from_numpy(labels), *facts)
 
 
-def load_splits(dataset=None):
-    """(name of the dataset, its training Split, its test Split, a warning or None).
+def load_splits(dataset=None, validation=0):
+    """(name of the dataset, its training Split, its test Split, a warning or None); see load().
 
     Without a name it is MNIST, from the first source that has it (hub.load), or else drawn digits,
     and the warning says why. A dataset that is named is never replaced.
@@ -62,10 +72,10 @@ def load_splits(dataset=None):
     warning = None
     if dataset is None:
         try:
-            return MNIST, load(MNIST, "train"), load(MNIST, "test"), None
+            return MNIST, *(load(MNIST, split, validation) for split in ("train", "test")), None
         except hub.Unreachable as error:
             dataset, warning = "synthetic", f"drawn digits in place of MNIST: {sentence(error)}"
-    return dataset, load(dataset, "train"), load(dataset, "test"), warning
+    return dataset, *(load(dataset, split, validation) for split in ("train", "test")), warning
 
 
 def add_drawn(split, count, dataset):

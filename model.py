@@ -65,11 +65,12 @@ def load_checkpoint(path):
 def load_with_test_split(path, dataset=None):
     """(model on the CPU, Checkpoint, test data.Split) of the dataset, or of the checkpoint's own.
 
-    InputError where one of them cannot be used, or where their classes differ.
+    For a network that was trained without some validation images, these are the Split. InputError
+    where one of them cannot be used, or where their classes differ.
     """
     model, checkpoint = load_checkpoint(path)
     dataset = dataset or checkpoint.dataset
-    test = data.load(dataset, "test")
+    test = data.load(dataset, "test", checkpoint.validation(dataset))
     if test.class_names != checkpoint.class_names:
         raise InputError(
             f"dataset {dataset!r} has the classes {', '.join(test.class_names)}, and checkpoint "

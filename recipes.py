@@ -1,5 +1,6 @@
 """The settings of a training run: named recipes, and the flags that replace their numbers."""
 
+import argparse
 from dataclasses import dataclass, fields, replace
 
 from digits.distort import Distortion, setting
@@ -70,8 +71,20 @@ def describe(record):
     return ", ".join(f"{name.replace('_', ' ')} {getattr(record, name):.10g}" for name in names)
 
 
+def seeds(text):
+    """The argparse type of --seeds: "5" is the range 0 to 4, "3-7" what it says; two at least."""
+    first, dash, last = text.partition("-")
+    try:
+        found = range(int(first), int(last) + 1) if dash else range(int(first))
+    except ValueError:
+        found = range(0)
+    if not 2 <= len(found) <= 1000 or not 0 <= found.start < found.stop <= 2**32:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither 2 to 1000 nor a range like 3-7")
+    return found
+
+
 def add_flags(parser):
-    """Add --recipe and a flag for each setting, which are None where they are not given."""
+    """Add the flags of a training run; all but --seeds are None where they are not given."""
     parser.add_argument(
         "--recipe",
         choices=RECIPES,
@@ -86,6 +99,24 @@ def add_flags(parser):
                 + ", ".join(f"{key} {settings(RECIPES[key])[field.name]:g}" for key in RECIPES)
                 + ")",
             )
+    parser.add_argument(
+        "--validation",
+        type=cli.between(0, 10**9, int),
+        help="train without the last so many training images, and read these in place of the test "
+        "images (default: 0)",
+    )
+    parser.add_argument(
+        "--seed",
+        type=cli.between(0, 2**32 - 1, int),
+        help="of all that is random: weights, order, distortions (default: 0)",
+    )
+    parser.add_argument(
+        "--seeds",
+        type=seeds,
+        default=(),
+        help="a run for each of so many seeds (5) or of a range (3-7), the seed in the name of its "
+        "checkpoint",
+    )
 
 
 def from_flags(args):

@@ -6,6 +6,7 @@ if __name__ == "__main__":
     cli.set_up()
 # isort: split
 import math
+import statistics
 import time
 
 import torch
@@ -63,17 +64,53 @@ def train(model, optimizer, split, recipe, seed, done=0):
         yield epoch, total.item() / batches.count
 
 
+def run(path, recipe, training, test, seed, facts, before=None, report=None):
+    """Train a network and save it at a path; (its Checkpoint, seconds in the training loop).
+
+    The data.Splits are on the device, the facts are what the Checkpoint says of the run besides the
+    seed and how it went; `before` is the one to go on from, and report(**entry) is called after
+    each epoch.
+    """
+    torch.manual_seed(seed)
+    model = MLP().to(training.images.device)
+    optimizer = Adam(model, recipe.beta1, recipe.beta2)
+    if before:
+        count = len(training.images) - (data.POOL - 1) * recipe.drawn  # of an epoch
+        resume.restore(path, before, model, optimizer, facts, count)
+    history = list(before.history) if before else []
+    start = epoch_start = time.perf_counter()
+    with resume.saving(path, recipe.epochs, before) as save:
+        for epoch, loss in train(model, optimizer, training, recipe, seed, len(history)):
+            seconds = time.perf_counter() - epoch_start
+            result = evaluate(model, test.images, test.labels)  # which decides nothing
+            check_finite(epoch, loss, result.logits, recipe.learning_rate)
+            entry = {"epoch": epoch, "loss": loss, "seconds": seconds}
+            history.append(entry | {"test_accuracy": result.accuracy, "errors": result.errors})
+            unfinished = epoch < recipe.epochs
+            checkpoint = checkpoints.snapshot(
+                model, optimizer if unfinished else None, history, seed=seed, **facts
+            )
+            save(checkpoint)
+            if report:
+                report(**history[-1])
+            epoch_start = time.perf_counter()
+        return checkpoint, time.perf_counter() - start
+
+
+def check_finite(epoch, loss, logits, highest_rate):
+    if not (math.isfinite(loss) and logits.isfinite().all()):
+        raise FloatingPointError(
+            f"the loss of epoch {epoch} is {loss} at a learning rate of up to {highest_rate}, so "
+            "nothing more is saved; try a lower --learning-rate"
+        )
+
+
 def make_parser():
     parser = cli.parser(__doc__)
     cli.add_dataset(parser, f"{data.MNIST}, or drawn digits where it cannot be had")
     cli.add_checkpoint(parser)
     devices.add_flags(parser)
     recipes.add_flags(parser)
-    parser.add_argument(
-        "--seed",
-        type=cli.between(0, 2**32 - 1, int),
-        help="of all that is random: weights, order, distortions (default: 0)",
-    )
     parser.add_argument(
         "--resume",
         action="store_true",
@@ -86,59 +123,91 @@ def parse_args():
     """(the flags, the Checkpoint of the run that goes on or None)."""
     parser = make_parser()
     args, before = parser.parse_args(), None
+    if args.seeds and (args.resume or args.seed is not None):
+        parser.error("--seeds goes with neither --seed nor --resume")
     if args.resume:
         _, before = load_checkpoint(args.checkpoint)
         args = resume.saved_flags(parser, args, before)
     args.recipe, args.seed = args.recipe or recipes.DEFAULT, args.seed or 0
+    args.validation = args.validation or 0
     return args, before
 
 
 def describe_run(args, recipe, training):
-    """What a Checkpoint is to say of a run, besides how it went."""
+    """What a Checkpoint is to say of a run, besides its seed and how it went."""
+    settings = {"recipe": args.recipe, **recipes.settings(recipe), "validation": args.validation}
     return {
         "dataset": args.dataset,
         "class_names": training.class_names,
         "frame": frame.measure(training.images)._asdict(),
-        "settings": {
-            "recipe": args.recipe,
-            **recipes.settings(recipe),
-            "threads": torch.get_num_threads(),  # of which the last bits depend
-        },
-        "seed": args.seed,
+        # The last bits depend on the number of threads.
+        "settings": settings | {"threads": torch.get_num_threads()},
     }
-
-
-def check_finite(epoch, loss, logits, highest_rate):
-    if not (math.isfinite(loss) and logits.isfinite().all()):
-        raise FloatingPointError(
-            f"the loss of epoch {epoch} is {loss} at a learning rate of up to {highest_rate}, so "
-            "nothing more is saved; try a lower --learning-rate"
-        )
 
 
 def print_epoch(epoch, loss, seconds, test_accuracy, errors):
     print(f"{epoch:5}  {loss:6.4f}  {test_accuracy:13.2%}  {errors:6,}  {seconds:7.2f}", flush=True)
 
 
-def print_summary(args, device, checkpoint, seconds, warning=None):
-    accuracy, errors = checkpoint.test_accuracy, checkpoint.history[-1]["errors"]
+def summarize(path, checkpoint, seconds, device):
+    """What --json tells of a run."""
+    return {
+        "test_accuracy": checkpoint.test_accuracy,
+        "errors": checkpoint.history[-1]["errors"],
+        "epochs": checkpoint.epoch,
+        "seconds": seconds,
+        "device": str(device),
+        "dataset": checkpoint.dataset,
+        "checkpoint": str(path),
+    }
+
+
+def print_summary(args, summary, warning=None):
+    kind = "validation" if args.validation else "test"
     print()
     cli.show(
-        accuracy=f"{accuracy:.2%} of the test images, {errors:,} errors",
-        time=f"{seconds:.2f} s in the training loop, evaluation included",
+        accuracy=f"{summary['test_accuracy']:.2%} of the {kind} images, "
+        f"{summary['errors']:,} errors",
+        time=f"{summary['seconds']:.2f} s in the training loop, evaluation included",
         checkpoint=args.checkpoint,
         warning=warning,
     )
-    cli.print_json(
-        args.json,
-        test_accuracy=accuracy,
-        errors=errors,
-        epochs=checkpoint.epoch,
-        seconds=seconds,
-        device=str(device),
-        dataset=checkpoint.dataset,
-        checkpoint=str(args.checkpoint),
+    cli.print_json(args.json, **summary)
+
+
+def print_seeds(args, summaries, warning):
+    """Print a line for each of the runs, whose summaries come one by one, and their mean."""
+    runs = []
+    for seed, run in zip(args.seeds, summaries, strict=True):
+        accuracy, errors, seconds = run["test_accuracy"], run["errors"], run["seconds"]
+        print(f"{seed:5}          {accuracy:13.2%}  {errors:6,}  {seconds:7.2f}", flush=True)
+        runs.append(run)
+    accuracies = [run["test_accuracy"] for run in runs]
+    mean, deviation = statistics.mean(accuracies), statistics.stdev(accuracies)
+    print()
+    cli.show(
+        accuracy=f"{mean:.2%} in the mean, standard deviation {deviation:.2%}, n = {len(runs)}",
+        checkpoint=f"{runs[0]['checkpoint']} to {runs[-1]['checkpoint']}",
+        warning=warning,
     )
+    cli.print_json(args.json, test_accuracy=mean, standard_deviation=deviation, runs=runs)
+
+
+def print_header(args, recipe, device, count, test, warning, before):
+    kind, seeds = "validation " if args.validation else "", args.seeds
+    cli.show(
+        device=devices.describe(device),
+        dataset=f"{args.dataset}: {count:,} + {len(test.images):,} {kind}images"
+        + TURNED * test.turned,
+        warning=warning,
+        network=f"784-128-10, {sum(p.numel() for p in MLP().parameters()):,} parameters",
+        recipe=f"{args.recipe}: {recipes.describe(recipe)}, "
+        + (f"seeds {seeds[0]} to {seeds[-1]}" if seeds else f"seed {args.seed}"),
+        distortion=recipes.describe(recipe.distortion),
+        resuming=before and f"{args.checkpoint} after {before.epoch} epochs",
+    )
+    first = " seed        " if seeds else "epoch    loss"
+    print(f"\n{first}  {kind.strip() or 'test accuracy':>13}  errors  seconds")
 
 
 def main():
@@ -146,51 +215,34 @@ def main():
     recipe, device = recipes.from_flags(args), devices.choose(args.device, args.threads)
     if before and before.epoch >= recipe.epochs:
         cli.show(finished=f"{before.summary}; there is nothing left to do")
-        return print_summary(args, device, before, seconds=0.0)
-    check_writable(args.checkpoint)
+        return print_summary(args, summarize(args.checkpoint, before, 0.0, device))
+    paths = {args.seed: args.checkpoint}
+    if args.seeds:
+        stem = args.checkpoint.stem
+        paths = {seed: args.checkpoint.with_stem(f"{stem}-{seed}") for seed in args.seeds}
+    for path in paths.values():
+        check_writable(path)
 
-    args.dataset, training, test, warning = data.load_splits(args.dataset)
+    args.dataset, training, test, warning = data.load_splits(args.dataset, args.validation)
     if warning:
-        checkpoints.keep_others(args.checkpoint, args.dataset, warning)
+        for path in paths.values():
+            checkpoints.keep_others(path, args.dataset, warning)
     count = len(training.images)
     recipe = recipes.limit_batch(recipe, args.batch_size, count)
     facts = describe_run(args, recipe, training)
     training = data.add_drawn(training, recipe.drawn, args.dataset)
     training, test = training.to(device), test.to(device)  # once, as bytes
-    torch.manual_seed(args.seed)
-    model = MLP().to(device)
-    optimizer = Adam(model, recipe.beta1, recipe.beta2)
-    if before:
-        resume.restore(args.checkpoint, before, model, optimizer, facts, count + recipe.drawn)
 
-    cli.show(
-        device=devices.describe(device),
-        dataset=f"{args.dataset}: {count:,} + {len(test.images):,} images{TURNED * test.turned}",
-        warning=warning,
-        network=f"784-128-10, {sum(p.numel() for p in model.parameters()):,} parameters",
-        recipe=f"{args.recipe}: {recipes.describe(recipe)}, seed {args.seed}",
-        distortion=recipes.describe(recipe.distortion),
-        resuming=before and f"{args.checkpoint} after {before.epoch} epochs",
+    print_header(args, recipe, device, count, test, warning, before)
+    report = None if args.seeds else print_epoch
+    summaries = (
+        summarize(path, *run(path, recipe, training, test, seed, facts, before, report), device)
+        for seed, path in paths.items()
     )
-    print("\nepoch    loss  test accuracy  errors  seconds")
-    history = list(before.history) if before else []
-    start = epoch_start = time.perf_counter()
-    with resume.saving(args.checkpoint, recipe.epochs, before) as save:
-        for epoch, loss in train(model, optimizer, training, recipe, args.seed, len(history)):
-            seconds = time.perf_counter() - epoch_start
-            result = evaluate(model, test.images, test.labels)  # which decides nothing
-            check_finite(epoch, loss, result.logits, recipe.learning_rate)
-            entry = {"epoch": epoch, "loss": loss, "seconds": seconds}
-            history.append(entry | {"test_accuracy": result.accuracy, "errors": result.errors})
-            unfinished = epoch < recipe.epochs
-            checkpoint = checkpoints.snapshot(
-                model, optimizer if unfinished else None, history, **facts
-            )
-            save(checkpoint)
-            print_epoch(**history[-1])
-            epoch_start = time.perf_counter()
-        seconds = time.perf_counter() - start
-    print_summary(args, device, checkpoint, seconds, warning)
+    if args.seeds:
+        print_seeds(args, summaries, warning)
+    else:
+        print_summary(args, *summaries, warning)
 
 
 if __name__ == "__main__":

@@ -33,10 +33,16 @@ class Checkpoint:
 
     @property
     def summary(self):
+        count = self.validation(self.dataset)
+        without = f" without its last {count:,} training images" if count else ""
         return (
             f"{self.epoch} epochs of recipe {self.settings['recipe']}, seed {self.seed}, "
-            f"on {self.dataset}{', unfinished' if self.optimizer else ''}"
+            f"on {self.dataset}{without}{', unfinished' if self.optimizer else ''}"
         )
+
+    def validation(self, dataset):
+        """How many of the last training images of a dataset it was judged by, in place of test."""
+        return self.settings.get("validation", 0) if dataset == self.dataset else 0
 
 
 def snapshot(model, optimizer, history, **facts):

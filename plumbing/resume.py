@@ -58,7 +58,8 @@ def saved_flags(parser, args, checkpoint):
     """
     path = args.checkpoint
     names = [name for name, value in vars(parser.parse_args([])).items() if value is None]
-    saved = checkpoint.settings | {"dataset": checkpoint.dataset, "seed": checkpoint.seed}
+    saved = {"validation": 0, "dataset": checkpoint.dataset, "seed": checkpoint.seed}
+    saved |= checkpoint.settings
     if "threads" not in saved:  # in a checkpoint of an earlier version
         names.remove("threads")
 

@@ -59,7 +59,7 @@ def test_train_prints_a_header_a_line_per_epoch_and_a_summary(run, dataset):
     assert recipe.batch_size > 500  # images
     recipe = dataclasses.replace(recipe, epochs=3, batch_size=500)
     settings = {"recipe": "accurate", **recipes.settings(recipe)}
-    assert checkpoint.settings == settings | {"threads": torch.get_num_threads()}
+    assert checkpoint.settings == settings | {"validation": 0, "threads": torch.get_num_threads()}
     assert (checkpoint.epoch, checkpoint.seed, checkpoint.dataset) == (3, 7, "digits")
     assert checkpoint.class_names == list("0123456789")
 
@@ -93,6 +93,53 @@ def test_the_seed_decides_the_first_weights(run, dataset):
         weights.append(load_checkpoint(dataset.parent / "checkpoint.pt")[1].weights)
     for name in weights[0]:
         assert (weights[0][name] - weights[1][name]).abs().mean() > 0.01
+
+
+def test_a_run_for_each_seed_is_the_run_of_that_seed(run, dataset):
+    flags = "--dataset", "digits", "--epochs", 2, "--json"
+    code, out, err = run(train.main, *flags, "--seeds", "3-5")
+    assert (code, err) == (0, "")
+    summary = json.loads(out.splitlines()[-1])
+    accuracies = [run["test_accuracy"] for run in summary["runs"]]
+    assert summary["test_accuracy"] == pytest.approx(np.mean(accuracies))
+    assert summary["standard_deviation"] == pytest.approx(np.std(accuracies, ddof=1))
+    lines = out.splitlines()
+    table = lines[lines.index("") + 1 :][:4]
+    assert [line.split()[0] for line in table] == ["seed", "3", "4", "5"]
+    assert len({len(line) for line in table}) == 1 and "seeds 3 to 5" in out
+    assert json.loads(run(train.main, *flags, "--seed", 4)[1].splitlines()[-1])
+    (one, _), (other, checkpoint) = (
+        load_checkpoint(Path(name)) for name in ("checkpoint.pt", "checkpoint-4.pt")
+    )
+    assert torch.equal(one.layers[1].weight, other.layers[1].weight)
+    assert checkpoint.seed == 4 and checkpoint.test_accuracy == accuracies[1]
+    assert run(train.main, *flags, "--seeds", 2)[0] == 0
+    assert {path.name for path in Path().glob("checkpoint*")} == {
+        *("checkpoint.pt", "checkpoint-0.pt", "checkpoint-1.pt"),
+        *("checkpoint-3.pt", "checkpoint-4.pt", "checkpoint-5.pt"),
+    }
+
+
+def test_validation_images_are_not_trained_on_and_take_the_place_of_the_test_images(run, dataset):
+    flags = "--dataset", "digits", "--epochs", 2
+    code, out, _ = run(train.main, *flags, "--validation", 100, "--json")
+    assert code == 0 and "400 + 100 validation images" in out and "of the validation images" in out
+    model, checkpoint = load_checkpoint(Path("checkpoint.pt"))
+    training = data.load("digits", "train")
+    result = evaluate(model, training.images[400:], training.labels[400:])
+    assert json.loads(out.splitlines()[-1])["errors"] == result.errors
+    assert checkpoint.settings["validation"] == 100
+    assert "on digits without its last 100 training images" in checkpoint.summary
+
+    # The same weights as of a dataset that ends there.
+    rows = list(training.images[:400].numpy()), training.labels[:400].tolist()
+    write_split(Path("fewer/train.parquet"), *rows)
+    Path("fewer/test.parquet").write_bytes(Path("digits/test.parquet").read_bytes())
+    run(train.main, "--dataset", "fewer", "--epochs", 2)
+    fewer, _ = load_checkpoint(Path("checkpoint.pt"))
+    assert torch.equal(model.layers[1].weight, fewer.layers[1].weight)
+    code, _, err = run(train.main, *flags, "--validation", 500)
+    assert code == 2 and "500 validation images leave none of the 500 training images" in err
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_saves_nothing(run, trained):
@@ -318,6 +365,9 @@ def test_class_names_of_any_kind(run, tmp_path, drawn):
         (["--rotation", "181"], "'181' is not a number from 0 to 180"),
         (["--largest", "0.9"], "'0.9' is not a number from 1 to 10"),
         (["--occlusion", "nan"], "'nan' is not a number from 0 to 1"),
+        (["--seeds", "1"], "'1' is neither 2 to 1000 nor a range like 3-7"),
+        (["--seeds", "7-3"], "'7-3' is neither"),
+        (["--seeds", "3", "--seed", "1"], "--seeds goes with neither --seed nor --resume"),
         (["--seed", "-1"], "'-1' is not a whole number from 0 to 4294967295"),
         (["--recipe", "slow"], "invalid choice: 'slow'"),
         (["--device", "meta"], "--device meta is not available"),
