@@ -6,6 +6,7 @@ as many do once it is slanted by 30 degrees, and a narrowed 1 is like a 1 of a t
 """
 
 import math
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -48,7 +49,7 @@ class Frequency(NamedTuple):
     trait: str
     mistakes: float  # share of the mistakes that show it
     correct: float
-    ratio: float  # of the two shares, with its 95 % interval
+    ratio: float  # of the two shares, with its interval
     low: float
     high: float
 
@@ -141,12 +142,19 @@ def compare(images, labels, references, reference_labels):
     return Comparison(values, shares, scores)
 
 
-def _forms(images, measures, slant, proportion):
-    """Images as they are, and given a slant and a proportion: both float32 [N, 1, 28, 28]."""
-    ink = images[:, None].float() / 255
+def reshape(images, measures, slant, proportion):
+    """Images uint8 [N, 28, 28], of known measures, given a slant and a proportion, tensors [N] or
+    []: float32 [N, 1, 28, 28]. The width changes by a factor of two at most.
+    """
     width = (proportion / measures["proportion"]).clamp(0.5, 2)
     tan = slant.deg2rad().tan() - width * measures["slant"].deg2rad().tan()
-    return ink, warp(ink, affine(slant=tan.atan().rad2deg(), width=width))
+    ink = images[:, None].float() / 255
+    return warp(ink, affine(slant=tan.atan().rad2deg(), width=width))
+
+
+def _forms(images, measures, slant, proportion):
+    """Images as they are, and given a slant and a proportion: both float32 [N, 1, 28, 28]."""
+    return images[:, None].float() / 255, reshape(images, measures, slant, proportion)
 
 
 def _differences(forms, reference_forms, same=False):
@@ -192,21 +200,23 @@ def describe(comparison, index):
 def frequencies(comparison, wrong):
     """A Frequency for each of TRAITS, and for images in which one of the NAMED stands out.
 
-    wrong, bool [N], marks the mistakes.
+    wrong, bool [N], marks the mistakes. With 95 % all intervals hold together (Bonferroni), for
+    images that have nothing to do with one another.
     """
     named = outstanding(comparison) >= 0
     shown = torch.cat([comparison.scores > 1, named[:, None]], 1)
     n, m = wrong.sum().item(), (~wrong).sum().item()
     names = [*TRAITS, "one stands out"]
     counts = zip(names, shown[wrong].sum(0).tolist(), shown[~wrong].sum(0).tolist(), strict=True)
+    level = 1 - 0.05 / len(names)
     return [
-        Frequency(name, a / max(n, 1), b / max(m, 1), *ratio_interval(a, n, b, m))
+        Frequency(name, a / max(n, 1), b / max(m, 1), *ratio_interval(a, n, b, m, level))
         for name, a, b in counts
     ]
 
 
-def ratio_interval(a, n, b, m):
-    """The ratio of the shares a / n and b / m, and its 95 % interval from its logarithm.
+def ratio_interval(a, n, b, m, level=0.95):
+    """The ratio of the shares a / n and b / m, and its interval of that level by its logarithm.
 
     D. Katz, J. Baptista, S. P. Azen and M. C. Pike, "Obtaining confidence intervals for the risk
     ratio in cohort studies", 1978. Where a group has none with or none without the trait, half an
@@ -215,5 +225,6 @@ def ratio_interval(a, n, b, m):
     if 0 in (a, n - a, b, m - b):
         a, n, b, m = a + 0.5, n + 1, b + 0.5, m + 1
     ratio = (a / n) / (b / m)
-    factor = math.exp(1.96 * math.sqrt(1 / a - 1 / n + 1 / b - 1 / m))
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    factor = math.exp(z * math.sqrt(1 / a - 1 / n + 1 / b - 1 / m))
     return ratio, ratio / factor, ratio * factor
