@@ -1,0 +1,40 @@
+#!/bin/sh
+# Print all that README.md and docs/ quote of MNIST, into figures/; about three hours on two cores:
+#     DATASET=mnist sh docs/figures.sh
+# DIGITS=folder adds the pictures of strangers. One line is one table or example, in their order.
+set -eux
+figures() { make train ARGS="--seeds $2 $4" RECIPE="$1" CHECKPOINT="figures/$3.pt"; }
+
+# README.md, and docs/why-it-errs.md: the recipes, and what each part of them brings
+figures quick 5 quick ""
+figures accurate 5 accurate ""
+figures robust 5 robust ""
+figures everyday 3 everyday ""
+figures accurate 3 none "--rotation 0 --slant 0 --smallest 1 --largest 1 --shift 0"
+figures accurate 3 no-rotation "--rotation 0"
+figures accurate 3 no-slant "--slant 0"
+figures accurate 3 no-size "--smallest 1 --largest 1"
+figures accurate 3 no-shift "--shift 0"
+figures robust 3 no-patches "--occlusion 0"
+figures robust 3 no-strokes "--extra-writing 0"
+figures robust 3 neither "--occlusion 0 --extra-writing 0"
+make robustness ARGS="--checkpoint figures/*.pt"
+
+# docs/why-it-errs.md: traits of the mistakes, traits changed and undone, drawn digits alone
+make analysis CHECKPOINT=figures/quick-0.pt ARGS="--output figures/quick"
+for recipe in quick accurate robust; do
+	.venv/bin/python docs/causes.py --dataset "$DATASET" --checkpoint "figures/$recipe-0.pt"
+done
+make train DATASET=synthetic CHECKPOINT=figures/drawn.pt \
+	ARGS="--occlusion 0.3 --extra-writing 0.3 --seeds 5"
+make train DATASET=synthetic CHECKPOINT=figures/drawn-robust.pt RECIPE=robust ARGS="--seeds 5"
+for network in figures/drawn-[0-4].pt figures/drawn-robust-[0-4].pt; do
+	make analysis CHECKPOINT="$network" ARGS="--output figures/drawn"
+done
+
+# docs/own-digits.md, docs/speed.md, docs/reliability.md
+make test
+.venv/bin/python -m pytest -qs tests/test_mnist.py
+make benchmark
+KILLS=201 .venv/bin/python -m pytest tests/test_kill.py
+CASES=20000 .venv/bin/python -m pytest tests/test_fuzz.py
