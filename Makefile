@@ -19,9 +19,13 @@ device     = $(call flag,device,DEVICE)
 schedule   = $(call flag,recipe,RECIPE) $(call flag,epochs,EPOCHS) $(call flag,seed,SEED)
 run_train  = $(PY) train.py --checkpoint $(checkpoint) $(dataset) $(device) $(schedule)
 pytest     = $(PY) -m pytest -q -n 2 --dist loadfile tests
-# Several pictures are words of the shell; what names a picture as a whole, with spaces say, is one.
-image      = $(if $(shell test -e $(call quote,IMAGE) && echo one),$(call quote,IMAGE),$(value IMAGE))
+# Several pictures are words of the shell; what names a picture as a whole, or is no words, is one.
+one_image  = $(shell { test -e $(call quote,IMAGE) || ! sh -nc 'set -- '$(call quote,IMAGE); } 2>&1 && echo yes)
+image      = $(if $(filter yes,$(one_image)),$(call quote,IMAGE),$(value IMAGE))
 trained    = test -e $(checkpoint) || { echo no $(checkpoint): training first; $(run_train); }
+
+# Only what is typed: elsewhere CUDA may be the name of a folder.
+CUDA       =
 
 # Modules of another Python, or of another project, do not belong into a run of this one.
 unexport PYTHONPATH PYTHONHOME PYTHONSAFEPATH

@@ -71,6 +71,11 @@ def load_with_test_split(path, dataset=None):
     model, checkpoint = load_checkpoint(path)
     dataset = dataset or checkpoint.dataset
     test = data.load(dataset, "test", checkpoint.validation(dataset))
+    if dataset == checkpoint.dataset and test.turned and not checkpoint.settings.get("turned"):
+        raise InputError(
+            f"checkpoint {path} is of a version that read dark digits on light paper as they are: "
+            "train anew (make train)"
+        )
     if test.class_names != checkpoint.class_names:
         raise InputError(
             f"dataset {dataset!r} has the classes {', '.join(test.class_names)}, and checkpoint "

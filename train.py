@@ -23,7 +23,6 @@ from plumbing.files import check_writable
 from plumbing.optimizer import Adam, fast_products, keep_freed_memory
 
 WARMUP = 0.1  # share of a run in which the learning rate rises
-TURNED = ", dark on light: turned around"
 
 
 def learning_rate(step, steps, highest):
@@ -136,6 +135,7 @@ def parse_args():
 def describe_run(args, recipe, training):
     """What a Checkpoint is to say of a run, besides its seed and how it went."""
     settings = {"recipe": args.recipe, **recipes.settings(recipe), "validation": args.validation}
+    settings["turned"] = int(training.turned)
     return {
         "dataset": args.dataset,
         "class_names": training.class_names,
@@ -198,7 +198,7 @@ def print_header(args, recipe, device, count, test, warning, before):
     cli.show(
         device=devices.describe(device),
         dataset=f"{args.dataset}: {count:,} + {len(test.images):,} {kind}images"
-        + TURNED * test.turned,
+        + ", dark on light: turned around" * test.turned,
         warning=warning,
         network=f"784-128-10, {sum(p.numel() for p in MLP().parameters()):,} parameters",
         recipe=f"{args.recipe}: {recipes.describe(recipe)}, "

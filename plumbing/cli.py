@@ -1,4 +1,4 @@
-"""What the command lines of all scripts share: flags, the device, and one sentence per error."""
+"""What the command lines of all scripts share: flags, signals, and one sentence per error."""
 
 import argparse
 import contextlib
@@ -172,7 +172,11 @@ def run(main):
         if not MACHINE.search(str(error)):
             raise
         reason = str(error).split("\n")[0]  # The rest is about debugging PyTorch.
-        code, problem = 1, f"{reason}; a smaller --batch-size or --device cpu may help"
+        if "allocate memory" in reason:
+            way_out = "close other programs, or train with a smaller --batch-size"
+        else:
+            way_out = "free the device, or leave it for the CPU (--device cpu)"
+        code, problem = 1, f"{reason}; {way_out}"
     except BrokenPipeError as error:
         # The reader has gone (`train.py | head`): what Python flushes at exit must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

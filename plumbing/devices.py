@@ -49,7 +49,7 @@ def choose(name, threads=None):
         device = devices[best if name == "auto" else name]
         problem = _problem(device)
     if problem and name != "auto":
-        raise cli.InputError(f"--device {name} cannot be used: {problem}; --device cpu can be")
+        raise cli.InputError(f"--device {name} cannot be used: {problem}; type --device cpu")
     if problem:
         device = devices["cpu"]
         cli.complain(f"{best} cannot be used, so this runs on the CPU: {problem}")

@@ -54,7 +54,7 @@ def from_hub(folder, name, revision):
         if isinstance(error, (datasets.exceptions.DatasetGenerationError, ArrowInvalid)):
             hint = f"if the download is damaged, remove {downloads(name)} and run again"
             problem = InputError(f"dataset {name!r}: cannot be read: {reason}; {hint}")
-        elif isinstance(error, (datasets.exceptions.DatasetsError, ValueError)):
+        elif isinstance(error, (datasets.exceptions.DatasetsError, ValueError, RuntimeError)):
             problem = InputError(f"dataset {name!r}: cannot be read: {reason}")
         else:
             problem = Unreachable(f"the download fails ({reason})")

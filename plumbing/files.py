@@ -22,19 +22,20 @@ def check_writable(path):
     try:
         path = Path(os.path.realpath(path))
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=PREFIX, dir=path.parent) as folder:
-            with contextlib.suppress(FileNotFoundError):
-                if not stat.S_ISREG(path.stat().st_mode):
-                    raise OSError(None, "it is no regular file")
-                _check_replaceable(path, Path(folder))
+        with tempfile.TemporaryFile(dir=path.parent), contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISREG(path.stat().st_mode):
+                raise OSError(None, "it is no regular file")
+            _check_replaceable(path)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}") from error
 
 
-def _check_replaceable(path, folder):
+def _check_replaceable(path):
     """OSError if a file was mounted by itself (into a container, say): no other takes its place."""
+    link = path.parent / f"{PREFIX}{secrets.token_hex(8)}"
     try:
-        os.link(path, folder / "link")
+        os.link(path, link)
+        link.unlink()
     except OSError as error:  # Some file systems have no links at all.
         if error.errno == errno.EXDEV:
             raise OSError(None, "it is mounted by itself; mount its folder instead") from None

@@ -1,6 +1,7 @@
 """Local data as people have it: what `datasets` opens, what is zipped, and images in arrays."""
 
 import gzip
+import math
 import os
 import re
 import shutil
@@ -12,7 +13,10 @@ import numpy as np
 
 from plumbing.cli import InputError
 
-TEST = re.compile(r"(?<![a-z])(test|t10k)(?![a-z])")  # in the names of test splits
+SPLITS = {  # how their names are recognised; the others are of training images
+    "test": re.compile(r"(?<![a-z])(test|testing|t10k)(?![a-z])", re.IGNORECASE),
+    "validation": re.compile(r"(?<![a-z])(valid|validation|val|dev)(?![a-z])", re.IGNORECASE),
+}
 IDX_IMAGES = re.compile(r"(train|t10k|test)-images[-.]idx3-ubyte(\.gz)?")
 MAGIC = re.compile(r"[*?[\]{}$]|::")  # `datasets` sees patterns, variables and chains in them
 POINTER = b"version https://git-lfs.github.com/spec/"
@@ -45,10 +49,13 @@ def open_splits(path, folder):
     """
     source = _unpack(path, folder)
     inner = _inner(source)
-    if splits := _read_arrays(inner):
-        return splits
-    splits = _load_saved(inner) if _is_saved(inner) else _load(source, folder)
-    return {_split(path): splits["train"]} if list(splits) == ["train"] else splits
+    splits = _read_arrays(inner)
+    if not splits:
+        splits = _load_saved(inner) if _is_saved(inner) else _load(source, folder)
+    # One split without a name of its own has that of the path.
+    names = [inside.name for inside in _visible(inner)] if inner.is_dir() else []
+    named = any("train" in name.lower() for name in (*inner.relative_to(source).parts, *names))
+    return {_split(path): splits["train"]} if list(splits) == ["train"] and not named else splits
 
 
 def check_pointers(path):
@@ -62,7 +69,7 @@ def check_pointers(path):
 
 
 def _split(path):
-    return "test" if TEST.search(path.name) else "train"
+    return next((split for split, name in SPLITS.items() if name.search(path.name)), "train")
 
 
 def _visible(folder):
@@ -90,15 +97,18 @@ def _inner(path):
 
 def _read_arrays(path):
     files = [file for file in (_visible(path) if path.is_dir() else [path]) if file.is_file()]
-    if path in files and path.suffix == ".npz":
-        return _read_npz(path)
+    suffixes = [file.suffix.lower() for file in files]
+    if suffixes == [".npz"]:
+        return _read_npz(files[0])
+    tables = [file for file in files if file.suffix.lower() == ".csv" and _columns(file)]
     readers = {file: _read_idx_pair for file in files if IDX_IMAGES.fullmatch(file.name)}
-    readers |= {file: _read_csv for file in files if file.suffix == ".csv" and _columns(file)}
-    splits = {}
+    if path in readers:
+        raise ValueError("its labels are in another file, so name the folder of both")
+    splits, readers = {}, readers | dict.fromkeys(tables, _read_csv)
     for file, read in readers.items():
         if file.suffix != ".gz" or file.with_suffix("") not in readers:
             if _split(file) in splits:
-                raise ValueError(f"{file.name} is not the only table of its split")
+                raise ValueError(f"{file.name} is not the only file of {_split(file)} images")
             splits[_split(file)] = read(file)
     return splits
 
@@ -106,7 +116,7 @@ def _read_arrays(path):
 def _read_npz(path):
     """The splits in an .npz file with the names that Keras gives them."""
     with np.load(path, allow_pickle=False) as arrays:
-        splits = [split for split in ("train", "test") if f"x_{split}" in arrays]
+        splits = [s for s in ("train", "test") if {f"x_{s}", f"y_{s}"} <= set(arrays)]
         if not splits:
             raise ValueError(
                 f"its arrays are {', '.join(arrays)[:100]}, where x_train, y_train, x_test and "
@@ -123,11 +133,14 @@ def _read_idx_pair(path):
 def _read_idx(path):
     """The array uint8 of a file in MNIST's own format: type, sizes (big-endian), values."""
     with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
-        *kind, dimensions = file.read(4)
-        if kind != [0, 0, 8]:
-            raise ValueError(f"{path.name} holds no bytes in the format IDX")
-        shape = np.frombuffer(file.read(4 * dimensions), ">u4")
-        return np.frombuffer(file.read(), np.uint8).reshape(shape).copy()  # one to write to
+        content = file.read()
+    if content[:3] != bytes([0, 0, 8]):
+        raise ValueError(f"{path.name} holds no bytes in the format IDX")
+    start = 4 + 4 * content[3]
+    shape = np.frombuffer(content[4:start], ">u4")
+    if len(content) != start + math.prod(shape.tolist()):
+        raise ValueError(f"{path.name} is cut short or damaged, get it once more")
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape).copy()  # one to write to
 
 
 def _columns(path):
@@ -140,16 +153,21 @@ def _columns(path):
 def _read_csv(path):
     """The Arrays of a table of pixels and labels, in the column called so, else in the first."""
     columns = _columns(path)
-    header = int(not columns[0].isdigit())
-    labels = [i for i, name in enumerate(columns) if name in ("label", "class")] if header else [0]
-    if len(columns) != 785 or len(labels) != 1:
+    header = int(not re.fullmatch(r"[-.\d]+", columns[0]))
+    labels = [i for i, name in enumerate(columns) if name in ("label", "class")]
+    if len(columns) != 785 or header and len(labels) != 1:
         raise ValueError(
             f"{path.name} has {len(columns)} columns, where 784 of pixels and one called label "
             "are needed"
         )
-    table = np.loadtxt(
-        path, np.uint8, delimiter=",", skiprows=header, ndmin=2, encoding="utf-8-sig"
+    found = np.loadtxt(
+        path, np.float32, delimiter=",", skiprows=header, ndmin=2, encoding="utf-8-sig"
     )
+    table = found.clip(0, 255).astype(np.uint8)
+    if not np.array_equal(table, found):
+        raise ValueError(f"{path.name} holds other values than whole numbers from 0 to 255")
+    if not header:  # The label is first, or last, where the first is the corner of all images.
+        labels = [0 if table[:, 0].any() else 784]
     return Arrays(np.delete(table, labels, 1).reshape(-1, 28, 28), table[:, labels[0]])
 
 
@@ -179,7 +197,8 @@ def _load(path, folder):
     """What `datasets` itself can open."""
     import datasets
 
-    if MAGIC.search(str(path)):
+    links = path.is_dir() and any(inside.is_symlink() for inside in _visible(path))
+    if links or MAGIC.search(str(path)):  # `datasets` follows no links to folders
         path = _link(path, folder / "links")
     base, name = (path, None) if path.is_dir() else (path.parent, path.name)
     try:

@@ -58,8 +58,8 @@ def load(dataset, checksums, decode):
             reason = str(error).removeprefix(f"dataset {dataset!r}: ")
             problems.append(f"{NAMES.get(source) or urlsplit(source).hostname}: {reason}")
     raise Unreachable(
-        f"dataset {dataset!r}: no file or folder here; {'; '.join(problems)}; "
-        "try again later, or give a local copy (DATASET=folder)"
+        f"dataset {dataset!r}: try again later, or give a local copy (DATASET=folder), because no "
+        f"source has it at present: {'; '.join(problems)}"
     )
 
 
@@ -138,8 +138,8 @@ def within(seconds, ask):
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     thread.join(seconds)
-    if problem:
-        raise problem
+    if error := problem:  # which the thread may yet change
+        raise error
     return value
 
 
@@ -161,7 +161,7 @@ def refusal(error, dataset):
         return None
     elif isinstance(answers[0], errors.GatedRepoError):
         page = f"{constants.ENDPOINT}/datasets/{dataset}"
-        problem = f"given on request only: ask at {page}, then log in (hf auth login)"
+        problem = f"given on request only: ask at {page}, then log in (.venv/bin/hf auth login)"
     elif (status := answers[0].response.status_code) == 401 and get_token():
         problem = (
             "the Hub does not accept your login (401), which may have expired: log in again (hf "
@@ -174,7 +174,9 @@ def refusal(error, dataset):
     return InputError(f"dataset {dataset!r}: {problem}")
 
 
-_NOWHERE = "neither a file or folder here nor on the Hub (if it is private: hf auth login)"
+_NOWHERE = (
+    "neither a file or folder here nor on the Hub (if it is private: .venv/bin/hf auth login)"
+)
 
 
 def _download(*arguments, folder):
@@ -201,7 +203,8 @@ def _download(*arguments, folder):
                 now = (folder / ALIVE).stat().st_mtime_ns
                 if now != before:
                     changed, before = time.monotonic(), now
-            if time.monotonic() - changed > PATIENCE:
+            # Before the first sign it only starts, which takes long on a slow disk.
+            if time.monotonic() - changed > (PATIENCE if before else 4 * PATIENCE):
                 raise Unreachable(f"nothing has arrived for {PATIENCE} s")
             time.sleep(0.05)
     finally:

@@ -25,8 +25,9 @@ def cpu_quota(groups="/proc/self/cgroup", mount="/sys/fs/cgroup"):
     version 1 (docs.kernel.org/scheduler/sched-bwc.html): microseconds in each period.
     """
     quotas = []
-    with contextlib.suppress(OSError):  # elsewhere than on Linux
-        for line in Path(groups).read_text().splitlines():
+    nothing = contextlib.suppress(OSError, ValueError, ZeroDivisionError)  # no file, or no limit
+    with nothing:
+        for line in Path(groups).read_text(errors="replace").splitlines():
             _, controllers, group = line.split(":", 2)
             if controllers and "cpu" not in controllers.split(","):  # none in version 2
                 continue
@@ -35,7 +36,7 @@ def cpu_quota(groups="/proc/self/cgroup", mount="/sys/fs/cgroup"):
             folder = Path(mount, "cpu" if controllers else "", group.strip("/"))
             for place in (folder, *folder.parents):
                 for names in (["cpu.max"], ["cpu.cfs_quota_us", "cpu.cfs_period_us"]):
-                    with contextlib.suppress(OSError, ValueError):  # no such file, or no limit
+                    with nothing:
                         quota, period = " ".join((place / n).read_text() for n in names).split()
                         quotas.append(int(quota) / int(period))
     return min((quota for quota in quotas if quota > 0), default=math.inf)

@@ -1,6 +1,7 @@
 """Runs that are cut short: what is saved of them on the way, and how they go on."""
 
 import argparse
+import os
 import shlex
 import time
 from contextlib import contextmanager
@@ -60,7 +61,8 @@ def saved_flags(parser, args, checkpoint):
     names = [name for name, value in vars(parser.parse_args([])).items() if value is None]
     saved = {"validation": 0, "dataset": checkpoint.dataset, "seed": checkpoint.seed}
     saved |= checkpoint.settings
-    if "threads" not in saved:  # in a checkpoint of an earlier version
+    # None in a checkpoint of an earlier version. Of a larger machine's no bits are kept anyway.
+    if not 0 < saved.get("threads", 0) <= os.cpu_count():
         names.remove("threads")
 
     def flag(name):
@@ -92,6 +94,8 @@ def restore(path, checkpoint, model, optimizer, facts, images):
     epochs, batch_size = checkpoint.epoch, facts["settings"]["batch_size"]
     steps = min(epochs * -(-images // batch_size), 2**24)  # where Adam's float32 stops
     misfits = ["list of classes"] if checkpoint.class_names != facts["class_names"] else []
+    if checkpoint.settings.get("turned", 0) != facts["settings"]["turned"]:
+        misfits.append("side of light and dark")
     model.load_state_dict(checkpoint.weights)
     for name, tensor in optimizer.tensors():
         saved = checkpoint.optimizer.get(name)

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import io
+import logging
 import os
 import re
 import sys
@@ -17,6 +18,7 @@ from plumbing.cli import InputError
 from plumbing.files import PICTURE_FORMATS, replacing, scratch_folder
 
 CACHE = Path(".cache")
+DIGITS = list("0123456789")  # the classes where they have no names
 
 
 class Pixels(NamedTuple):
@@ -46,7 +48,7 @@ def load(dataset, split, checksums=None):
     if fingerprint == HUB:
         splits = hub.load(dataset, checksums, decode)
     else:
-        path = Path(dataset).resolve()  # `datasets` gives names such as "parquet" a meaning
+        path = Path(os.path.abspath(dataset))  # `datasets` gives names such as "parquet" a meaning
         try:
             with scratch_folder() as folder:
                 splits = decode(path, folder)
@@ -89,7 +91,11 @@ def _identify(dataset):
     except (OSError, ValueError) as error:  # too long, or with characters that no name has
         raise InputError(f"dataset {dataset!r}: no name of a dataset: {error}") from error
     if exists:
-        files = sorted(filter(Path.is_file, path.rglob("*"))) if path.is_dir() else [path]
+        files = [path]
+        if path.is_dir():
+            found = os.walk(path, followlinks=True)
+            files = sorted(Path(folder, name) for folder, _, names in found for name in names)
+            files = filter(Path.is_file, files)
         stats = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
         name = f"{path.stem}-{hashlib.sha256(bytes(path)).hexdigest()[:8]}"
         return name, hashlib.sha256(repr(stats).encode()).hexdigest()
@@ -142,13 +148,13 @@ def _read(table, where):
     """The Pixels of a datasets.Dataset or formats.Arrays, checked and decoded."""
     if isinstance(table, formats.Arrays):
         labels = _check_labels(table.labels.tolist(), where)
-        return Pixels(table.images, labels, list("0123456789"), turned=False)
+        return Pixels(table.images, labels, DIGITS, turned=False)
     import datasets
     from tqdm import tqdm
 
-    image_column = _column(table, datasets.Image, where)
-    label_column = _column(table, datasets.ClassLabel, where)
-    class_names = table.features[label_column].names
+    image_column = _column(table, "Image", where)
+    label_column = _column(table, "ClassLabel", where)
+    class_names = getattr(table.features[label_column], "names", DIGITS)
     if len(class_names) > 10:
         raise InputError(f"{where}: {len(class_names)} classes, and the network has 10 outputs")
     class_names = class_names + [f"output {index}" for index in range(len(class_names), 10)]
@@ -176,23 +182,30 @@ def _open(dataset, path, folder):
     import datasets
     import huggingface_hub
 
-    datasets.logging.set_verbosity_error()
-    huggingface_hub.logging.set_verbosity_error()
+    datasets.logging.set_verbosity(logging.CRITICAL)
+    huggingface_hub.logging.set_verbosity(logging.CRITICAL)
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
     try:
-        return formats.open_splits(path, folder)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return formats.open_splits(path, folder)
     except Exception as error:  # Its readers report what they cannot read in many ways.
         reason = error.__cause__ or error
         raise InputError(f"dataset {dataset!r}: cannot be read: {reason}") from error
 
 
 def _column(table, kind, where):
-    names = [name for name, feature in table.features.items() if isinstance(feature, kind)]
+    """The name of the one column of a kind; of the labels it may be the one of whole numbers."""
+    kinds = {name: type(feature).__name__ for name, feature in table.features.items()}
+    names = [name for name in kinds if kinds[name] == kind]
+    if kind == "ClassLabel" and not names:
+        numbers = {name: str(getattr(table.features[name], "dtype", "")) for name in kinds}
+        names = [name for name in kinds if numbers[name].startswith(("int", "uint"))]
     if len(names) != 1:
         raise InputError(
-            f"{where}: needs exactly one {kind.__name__} column, and {len(names)} of its columns "
-            f"({', '.join(table.features)[:100]}) are"
+            f"{where}: needs exactly one {kind} column, and {len(names)} of its columns "
+            f"({', '.join(kinds)[:100]}) are"
         )
     return names[0]
 

@@ -191,7 +191,12 @@ NUMBER = datasets.Value("int64")
     [
         ({"y": [1]}, {"y": LABEL}, "exactly one Image column, and 0 of its columns (y)"),
         ({"x": [GREY]}, {"x": IMAGE}, "exactly one ClassLabel column, and 0"),
-        ({"x": [GREY], "y": [1]}, {"x": IMAGE, "y": NUMBER}, "exactly one ClassLabel column"),
+        (
+            {"x": [GREY], "y": [1], "z": [1]},
+            {"x": IMAGE, "y": NUMBER, "z": NUMBER},
+            "exactly one ClassLabel column, and 2 of its columns (x, y, z) are",
+        ),
+        ({"x": [GREY], "y": [10]}, {"x": IMAGE, "y": NUMBER}, "row 0: the label is 10, not 0 to 9"),
         (
             {"x": [GREY], "z": [GREY], "y": [1]},
             {"x": IMAGE, "z": IMAGE, "y": LABEL},

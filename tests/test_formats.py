@@ -153,7 +153,13 @@ def test_unpacked_idx_files_count_where_both_are(splits):
         Path("raw", name).write_bytes(b"damaged")
     assert sources.load("raw", "train").images.flags.writeable  # or else PyTorch warns of it
     check("raw", splits)
-    check("raw/t10k-images-idx3-ubyte", {"test": splits["test"]})
+
+
+def test_half_of_idx_files_is_refused(splits):
+    write_idx(Path("raw"), splits)
+    refused("raw/t10k-images-idx3-ubyte", "its labels are in another file, so name the folder of")
+    Path("raw/t10k-images-idx3-ubyte").write_bytes(b"\0\0\x08\x01\0\0\0\x05cut")
+    refused("raw", "t10k-images-idx3-ubyte is cut short or damaged, get it once more")
 
 
 def test_what_other_programs_leave_in_folders_is_passed_over(splits):
@@ -200,7 +206,11 @@ def test_pointers_of_git_lfs_are_named(splits):
     [
         (lambda table: table[:, 1:], "has 784 columns, where 784 of pixels and one called label"),
         (lambda table: table[:, :5], "needs exactly one Image column"),
-        (lambda table: np.where(table == table.max(), 256, table), "256.* uint8 at row 0"),
+        (
+            lambda table: np.where(table == table.max(), 256, table),
+            "other values than whole numbers from 0 to 255",
+        ),
+        (lambda table: table - 0.5, "other values than whole numbers from 0 to 255"),
         (lambda table: table + 4, "row [0-9]+: the label is 1[0-3], not 0 to 9"),
         (lambda table: np.pad(table, ((0, 0), (0, 3000))), "needs exactly one Image column"),
     ],
@@ -208,7 +218,7 @@ def test_pointers_of_git_lfs_are_named(splits):
 def test_tables_of_something_else(change, sentence, splits):
     images, labels = splits["train"]
     table = np.column_stack([labels, images.reshape(-1, 784) // 2])
-    np.savetxt("train.csv", change(table), "%d", ",")
+    np.savetxt("train.csv", change(table), "%g", ",")
     refused("train.csv", sentence)
 
 
@@ -223,7 +233,7 @@ def test_files_of_an_unknown_kind():
 def test_two_tables_of_a_split(splits):
     write_csv(Path("csv"), splits)
     shutil.copy("csv/mnist_train.csv", "csv/train.csv")
-    refused("csv", "train.csv is not the only table of its split")
+    refused("csv", "train.csv is not the only file of train images")
 
 
 @pytest.mark.parametrize(
@@ -339,3 +349,57 @@ def test_a_path_may_have_any_name(dataset, drawn, name):
     (folder / "test.parquet").write_bytes(b"no parquet")
     with pytest.raises(InputError, match="cannot be read"):
         data.load(str(folder), "test")
+
+
+def test_a_name_counts_only_where_the_split_has_none(splits):
+    all_classes = {"train": (splits["train"][0], np.arange(60) % 10)}
+    write_folders(Path("test-pictures"), all_classes)
+    check("test-pictures", all_classes)
+    write_csv(Path("csv"), splits)
+    Path("csv/mnist_train.csv").rename("csv/MNIST_Train.csv")
+    Path("csv/mnist_test.csv").rename("csv/MNIST_Testing.csv")
+    shutil.copy("csv/MNIST_Train.csv", "csv/validation.csv")
+    check("csv", splits)
+
+
+def test_links_are_followed_and_what_is_behind_them_is_watched(splits):
+    write_idx(Path("real"), splits)
+    Path("dataset").mkdir()
+    Path("dataset/raw").symlink_to(Path("real").resolve())
+    check("dataset", splits)
+    changed = {name: (images, 9 - labels) for name, (images, labels) in splits.items()}
+    shutil.rmtree("real")
+    write_idx(Path("real"), changed)
+    check("dataset", changed)
+    write_folders(Path("elsewhere"), splits)
+    Path("pictures").mkdir()
+    for name in splits:
+        Path("pictures", name).symlink_to(Path("elsewhere", name).resolve())
+    check("pictures", splits)
+
+
+def test_a_table_without_a_header_may_have_its_labels_last(splits):
+    images, labels = splits["train"]
+    table = np.column_stack([images.reshape(-1, 784), labels])
+    np.savetxt("train.csv", table, "%d", ",")
+    check("train.csv", {"train": splits["train"]})
+
+
+def test_labels_may_be_plain_numbers(splits):
+    images, labels = splits["train"]
+    features = datasets.Features({"x": datasets.Image(), "y": datasets.Value("int64")})
+    columns = {"x": list(images), "y": labels.tolist()}
+    datasets.Dataset.from_dict(columns, features).to_parquet("train.parquet")
+    check("train.parquet", {"train": splits["train"]})
+
+
+def test_networks_of_dark_digits_that_were_not_turned_around_are_refused(splits, run):
+    turned = {name: (255 - images, labels) for name, (images, labels) in splits.items()}
+    write_idx(Path("dark"), turned)
+    flags = "--dataset", "dark", "--epochs", 1
+    assert run(train.main, *flags)[0] == 0 and run(analysis.main)[0] == 0
+    content = torch.load("checkpoint.pt", weights_only=True)
+    del content["settings"]["turned"]  # as of an earlier version
+    torch.save(content, "checkpoint.pt")
+    code, _, err = run(analysis.main)
+    assert code == 2 and "dark digits on light paper as they are: train anew" in err

@@ -93,14 +93,22 @@ def threads(monkeypatch):
     torch.set_num_threads(before)
 
 
-def test_a_resumed_run_takes_as_many_threads_as_before_or_as_told(run, dataset, cut, threads):
+def test_a_resumed_run_takes_as_many_threads_as_before_or_as_told(
+    run, dataset, cut, threads, monkeypatch
+):
     def header(*flags):
         return run(train.main, *flags)[1].split("\n")[0]
 
     assert f"({threads} threads)" in header(*FLAGS, "--epochs", 1)
-    for flags, used in (([], threads + 2), (["--threads", threads + 1], threads + 1)):
+    more = threads + 2
+    for processors, flags, used in (
+        (more, [], more),
+        (more, ["--threads", threads + 1], threads + 1),
+        (threads, [], threads),  # a smaller machine
+    ):
+        monkeypatch.setattr(os, "cpu_count", lambda count=processors: count)
         cut(7)
-        assert f"({threads + 2} threads)" in header(*FLAGS, "--epochs", 2, "--threads", threads + 2)
+        assert f"({more} threads)" in header(*FLAGS, "--epochs", 2, "--threads", more)
         torch.set_num_threads(threads)
         assert f"({used} threads)" in header("--resume", *flags)
         assert load_checkpoint(CHECKPOINT)[1].settings["threads"] == used

@@ -59,7 +59,11 @@ def test_train_prints_a_header_a_line_per_epoch_and_a_summary(run, dataset):
     assert recipe.batch_size > 500  # images
     recipe = dataclasses.replace(recipe, epochs=3, batch_size=500)
     settings = {"recipe": "accurate", **recipes.settings(recipe)}
-    assert checkpoint.settings == settings | {"validation": 0, "threads": torch.get_num_threads()}
+    assert checkpoint.settings == settings | {
+        "validation": 0,
+        "turned": 0,
+        "threads": torch.get_num_threads(),
+    }
     assert (checkpoint.epoch, checkpoint.seed, checkpoint.dataset) == (3, 7, "digits")
     assert checkpoint.class_names == list("0123456789")
 
