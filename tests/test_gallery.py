@@ -225,6 +225,16 @@ def test_a_click_in_the_matrix_chooses_mistakes_and_another_shows_all(show):
 
 
 @browser
+def test_far_down_a_choice_brings_its_mistakes_into_view(show):
+    page = show(make_page(300))
+    page.execute_script("scrollTo(0, document.body.scrollHeight)")
+    top = "return document.getElementById('status').getBoundingClientRect().top"
+    assert page.execute_script(top) < -1000
+    page.find_elements("css selector", "td button")[1].click()
+    assert 0 <= page.execute_script(top) < 100
+
+
+@browser
 def test_the_keyboard_goes_through_the_matrix_and_chooses(show):
     from selenium.webdriver.common.keys import Keys
 
@@ -301,6 +311,7 @@ def test_more_mistakes_than_the_page_holds_and_none(show, run, network, tmp_path
     page = show(PAGE.read_text())
     assert status(page) == "No mistakes: every image is read right." and cards(page) == []
     assert page.find_elements("tag name", "button") == []
+    assert not page.find_element("tag name", "summary").is_displayed()
 
 
 @browser
