@@ -146,17 +146,12 @@ def write_page(path, about, mistakes, model, logits, test, training):
     """Write the page of the mistakes; training, a data.Split, is None where there is none."""
     mistakes = mistakes[: gallery.MOST]
     indices = torch.tensor([mistake.index for mistake in mistakes], dtype=torch.int64)
-    images, alike = test.images[indices, None], [[]] * len(mistakes)
+    images, alike = test.images[indices, None], torch.empty(len(mistakes), 0, dtype=torch.int64)
     if training:
-        near = gallery.nearest(
-            activations(model.cpu(), images[:, 0]), activations(model, training.images)
+        alike = gallery.nearest(
+            activations(model.cpu(), test.images[indices]), activations(model, training.images)
         )
-        images = torch.cat([images, training.images[near]], 1)
-        labels = training.labels[near].tolist()
-        alike = [
-            [{"index": index, "label": label} for index, label in zip(*pair, strict=True)]
-            for pair in zip(near.tolist(), labels, strict=True)
-        ]
+        images = torch.cat([images, training.images[alike]], 1)
     rows = [
         {
             "index": mistake.index,
@@ -164,9 +159,9 @@ def write_page(path, about, mistakes, model, logits, test, training):
             "predicted": logits[mistake.index].argmax().item(),
             "probabilities": logits[mistake.index].double().softmax(0).round(decimals=4).tolist(),
             "trait": mistake.trait,
-            "alike": others,
+            "alike": [{"index": k, "label": training.labels[k].item()} for k in others],
         }
-        for mistake, others in zip(mistakes, alike, strict=True)
+        for mistake, others in zip(mistakes, alike.tolist(), strict=True)
     ]
     confusion = count_confusions(logits, test.labels)
     page = gallery.fill_page(about, test.class_names, confusion, rows, images)
