@@ -80,7 +80,8 @@ test-all: .venv/installed-dev ## run all tests, with DATASET=folder on the real 
 clean: ## remove what the runs wrote: checkpoint, pictures, decoded data; an instant
 	rm -rf .cache demo .hypothesis .pytest_cache .ruff_cache __pycache__ */__pycache__
 	rm -rf .784-128-10-* misclassified_samples/.784-128-10-*
-	rm -f $(checkpoint) draw.html robustness.png misclassified_samples/contact_sheet.png
+	rm -f $(checkpoint) draw.html robustness.png misclassified_samples/index.html
+	rm -f misclassified_samples/contact_sheet.png
 	rm -f misclassified_samples/[0-9]*_true-*_predicted-*_probability-*_index-*[0-9].png
 
 remove: ## remove the Python environment; an instant

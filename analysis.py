@@ -12,9 +12,9 @@ from typing import NamedTuple
 import torch
 
 import data
-from digits import traits
+from digits import gallery, traits
 from digits.pictures import contact_sheet, enlarge
-from model import evaluate, load_with_test_split
+from model import activations, evaluate, load_with_test_split
 from plumbing import devices
 from plumbing.files import check_writable, replacing
 
@@ -22,6 +22,7 @@ WORST = 10  # mistakes to picture
 CONFUSIONS = 10  # pairs of classes to list
 SCALE = 10  # pixels of a picture per pixel of its image
 CONTACT_SHEET = "contact_sheet.png"
+PAGE = "index.html"  # of all mistakes
 PICTURE = re.compile(
     rf"\d+_true-.*_predicted-.*_probability-[01]\.\d{{4}}_index-\d+\.png|{re.escape(CONTACT_SHEET)}"
 )
@@ -69,10 +70,14 @@ def find_mistakes(logits, labels, class_names):
     ]
 
 
+def count_confusions(logits, labels):
+    """How many images of each true class are read as each class, int64 [10, 10]."""
+    return torch.bincount(labels * 10 + logits.argmax(1), minlength=100).view(10, 10)
+
+
 def print_report(logits, labels, class_names):
     """Print the errors per class and the most frequent confusions."""
-    pairs = labels * 10 + logits.argmax(1)
-    confusion = torch.bincount(pairs, minlength=100).view(10, 10)  # [true, predicted]
+    confusion = count_confusions(logits, labels)
     width = max(len("class"), *(len(name) for name in class_names))
 
     print(f"\n{'class':{width}}  images  errors  error rate")
@@ -91,13 +96,16 @@ def print_report(logits, labels, class_names):
             print(f"{name:{width}}  {other:{max(width, 9)}}  {errors:6,}")
 
 
-def find_traits(mistakes, test, dataset, wrong):
-    """The mistakes with traits; print how often each is seen among all of wrong, bool [N]."""
+def load_training(dataset):
+    """The training data.Split, or None where there is none; print that there is none."""
     try:
-        training = data.load(dataset, "train")
+        return data.load(dataset, "train")
     except cli.InputError as error:  # A single file has test images alone.
         print(f"\nno traits, for want of training images to compare with: {error}")
-        return mistakes
+
+
+def find_traits(mistakes, test, training, wrong):
+    """The mistakes with traits; print how often each is seen among all of wrong, bool [N]."""
     comparison = traits.compare(test.images, test.labels, training.images, training.labels)
     print(f"\n{'trait':14}  mistakes  correct  ratio  95 % interval")
     for row in traits.frequencies(comparison, wrong):
@@ -125,6 +133,40 @@ def write_pictures(folder, mistakes, images):
         if path.name not in pictures and PICTURE.fullmatch(path.name):
             path.unlink()
     return list(pictures)
+
+
+def check_page(path):
+    """InputError if the page could not be written later, or would replace another's page."""
+    check_writable(path)
+    if path.exists() and gallery.TITLE not in path.read_text("utf-8", errors="replace"):
+        raise cli.InputError(f"{path} is not from an earlier analysis: choose another --output")
+
+
+def write_page(path, about, mistakes, model, logits, test, training):
+    """Write the page of the mistakes; training, a data.Split, is None where there is none."""
+    mistakes = mistakes[: gallery.MOST]
+    indices = torch.tensor([mistake.index for mistake in mistakes], dtype=torch.int64)
+    images, alike = test.images[indices, None], torch.empty(len(mistakes), 0, dtype=torch.int64)
+    if training:
+        alike = gallery.nearest(
+            activations(model.cpu(), test.images[indices]), activations(model, training.images)
+        )
+        images = torch.cat([images, training.images[alike]], 1)
+    rows = [
+        {
+            "index": mistake.index,
+            "true": test.labels[mistake.index].item(),
+            "predicted": logits[mistake.index].argmax().item(),
+            "probabilities": logits[mistake.index].double().softmax(0).round(decimals=4).tolist(),
+            "trait": mistake.trait,
+            "alike": [{"index": k, "label": training.labels[k].item()} for k in others],
+        }
+        for mistake, others in zip(mistakes, alike.tolist(), strict=True)
+    ]
+    confusion = count_confusions(logits, test.labels)
+    page = gallery.fill_page(about, test.class_names, confusion, rows, images)
+    with replacing(path) as file:
+        file.write(page.encode())
 
 
 def print_pictures(folder, names, mistakes):
@@ -157,6 +199,7 @@ def main():
     model, checkpoint, test = load_with_test_split(args.checkpoint, args.dataset)
     dataset = args.dataset or checkpoint.dataset
     check_writable(args.output / CONTACT_SHEET)
+    check_page(args.output / PAGE)
 
     result = evaluate(model.to(device), test.images.to(device), test.labels.to(device))
     standard_error = math.sqrt(result.accuracy * (1 - result.accuracy) / len(test.labels))
@@ -169,17 +212,28 @@ def main():
         f"{result.errors:,} errors",
     )
     print_report(logits, test.labels, test.class_names)
-    mistakes = find_mistakes(logits, test.labels, test.class_names)[:WORST]
-    mistakes = find_traits(mistakes, test, dataset, wrong=logits.argmax(1) != test.labels)
-    names = write_pictures(args.output, mistakes, test.images)
-    print_pictures(args.output, names, mistakes)
+    mistakes = find_mistakes(logits, test.labels, test.class_names)
+    training = load_training(dataset)
+    if training:
+        wrong = logits.argmax(1) != test.labels
+        mistakes = find_traits(mistakes, test, training, wrong)
+    worst = mistakes[:WORST]
+    names = write_pictures(args.output, worst, test.images)
+    about = (
+        f"The network reads {result.accuracy:.2%} of the {len(test.labels):,} test images of "
+        f"{dataset} right, after {checkpoint.epoch} epochs of recipe "
+        f"{checkpoint.settings['recipe']}."
+    )
+    write_page(args.output / PAGE, about, mistakes, model, logits, test, training)
+    print_pictures(args.output, names, worst)
+    print(args.output / PAGE)
     cli.print_json(
         args.json,
         test_accuracy=result.accuracy,
         standard_error=standard_error,
         errors=result.errors,
         images=len(test.labels),
-        worst=[mistake._asdict() for mistake in mistakes],
+        worst=[mistake._asdict() for mistake in worst],
         output=str(args.output),
     )
 

@@ -47,6 +47,13 @@ def evaluate(model, images, labels):
     return Evaluation((logits.argmax(1) != labels).sum().item(), logits)
 
 
+@torch.inference_mode()
+def activations(model, images):
+    """What the hidden layer makes, after ReLU, of images uint8 [N, 28, 28]: float32 [N, 128]."""
+    hidden = model.layers[:-1]
+    return torch.cat([hidden(data.to_float(batch)) for batch in images.split(EVALUATION_BATCH)])
+
+
 def load_checkpoint(path):
     """(model on the CPU, Checkpoint); InputError where there is none, or none that is valid."""
     checkpoint = checkpoints.read(path)

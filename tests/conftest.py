@@ -1,6 +1,7 @@
 """Every test runs in an empty folder of its own, and none reaches a network."""
 
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -15,7 +16,7 @@ HF_HOME = tempfile.TemporaryDirectory()  # removed at exit
 os.environ["HF_HOME"] = HF_HOME.name
 NOWHERE = "http://127.0.0.1:9"  # a port where nothing listens
 os.environ["HF_ENDPOINT"] = os.environ["http_proxy"] = os.environ["https_proxy"] = NOWHERE
-os.environ["no_proxy"] = "127.0.0.1"
+os.environ["no_proxy"] = "127.0.0.1,localhost"
 # Folders with MNIST and with pictures that strangers made: make test-all DATASET=... DIGITS=...
 MNIST, STRANGERS = (
     folder and str(Path(folder).resolve())
@@ -74,6 +75,25 @@ def run(monkeypatch, capsys):
         return code, *capsys.readouterr()
 
     return run
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    webdriver = pytest.importorskip("selenium.webdriver")
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    driver = shutil.which("chromedriver")
+    if not (browser and driver):
+        pytest.skip("needs chromium and chromedriver (apt install chromium chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = browser
+    for flag in (
+        *("headless=new", "no-sandbox", "disable-gpu", "no-first-run", "disable-sync"),
+        *("disable-background-networking", "disable-component-update", "window-size=1000,800"),
+    ):
+        options.add_argument(f"--{flag}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    with webdriver.Chrome(options, webdriver.ChromeService(driver)) as chromium:
+        yield chromium
 
 
 def write_split(path, images, labels, image="picture", label="digit", names="0123456789"):

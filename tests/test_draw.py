@@ -9,7 +9,6 @@ import base64
 import io
 import json
 import re
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -62,25 +61,6 @@ def test_without_a_checkpoint_and_where_it_cannot_be_written_nothing_is_lost(run
 
 
 browser = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    webdriver = pytest.importorskip("selenium.webdriver")
-    browser = shutil.which("chromium") or shutil.which("google-chrome")
-    driver = shutil.which("chromedriver")
-    if not (browser and driver):
-        pytest.skip("needs chromium and chromedriver (apt install chromium chromium-driver)")
-    options = webdriver.ChromeOptions()
-    options.binary_location = browser
-    for flag in (
-        *("headless=new", "no-sandbox", "disable-gpu", "no-first-run", "disable-sync"),
-        *("disable-background-networking", "disable-component-update", "window-size=1000,800"),
-    ):
-        options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    with webdriver.Chrome(options, webdriver.ChromeService(driver)) as chromium:
-        yield chromium
 
 
 @pytest.fixture
@@ -341,12 +321,18 @@ def test_it_is_readable_in_light_and_dark_on_a_phone_and_a_desktop(page, scheme,
 
 
 def contrast(page, name):
-    """The contrast ratio, as WCAG defines it, of an element's text on the page."""
-    colours = page.execute_script(
-        "return [document.getElementById(arguments[0]), document.body].map(element => "
-        "getComputedStyle(element)).map((style, i) => i ? style.backgroundColor : style.color)",
-        name,
+    """The contrast ratio of an element's text on the page."""
+    return contrast_ratio(
+        page.execute_script(
+            "return [document.getElementById(arguments[0]), document.body].map(element => "
+            "getComputedStyle(element)).map((style, i) => i ? style.backgroundColor : style.color)",
+            name,
+        )
     )
+
+
+def contrast_ratio(colours):
+    """The contrast ratio, as WCAG defines it, of two colours "rgb(r, g, b)"."""
     luminance = []
     for colour in colours:
         srgb = np.array([int(v) for v in re.findall(r"\d+", colour)[:3]]) / 255

@@ -101,10 +101,12 @@ def test_killed_in_the_analysis_it_leaves_whole_pictures(run, dataset):
         for path in folder.glob("*.png"):
             with Image.open(path) as picture:
                 picture.load()
+        if (folder / "index.html").exists():
+            assert (folder / "index.html").read_text().endswith("</html>\n")
         assert len(leftovers()) <= kills
     let_two_days_pass()
     assert run(analysis.main, "--checkpoint", "one.pt")[0] == 0
-    assert leftovers() == [] and len(list(folder.iterdir())) == 11
+    assert leftovers() == [] and len(list(folder.iterdir())) == 12
 
 
 # Several at once.

@@ -1,0 +1,369 @@
+"""The page of mistakes: what the analysis puts into it, and what Chromium makes of it."""
+
+import base64
+import io
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import save_network, write_split
+from PIL import Image
+from test_draw import HOSTILE, browser, contrast_ratio, press
+
+import analysis
+import data
+import train
+from digits import gallery, traits
+from model import activations, evaluate, load_checkpoint
+
+PAGE = Path("misclassified_samples/index.html")
+FASHION = "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot".split(",")
+
+
+def read_content(page):
+    """What is inside a page: the content, and the images uint8 [M, 1 + K, 28, 28]."""
+    (text,) = re.findall('<script type="application/json" id="content">(.*?)</script>', page)
+    content = json.loads(text)
+    sprite = np.asarray(Image.open(io.BytesIO(base64.b64decode(content.pop("sprite")))))
+    rows, columns = (n // 28 for n in sprite.shape)
+    return content, sprite.reshape(rows, 28, columns, 28).swapaxes(1, 2)
+
+
+# What the analysis writes.
+
+
+@pytest.fixture
+def trained(run, dataset):
+    assert run(train.main, "--dataset", "digits", "--epochs", 2)[0] == 0
+
+
+def test_the_page_holds_what_the_analysis_knows(run, trained):
+    code, out, err = run(analysis.main)
+    assert (code, err) == (0, "") and out.splitlines()[-1] == str(PAGE)
+    content, images = read_content(PAGE.read_text())
+    model, _ = load_checkpoint(Path("checkpoint.pt"))
+    training, test = data.load("digits", "train"), data.load("digits", "test")
+    result = evaluate(model, test.images, test.labels)
+    expected = analysis.find_mistakes(result.logits, test.labels, test.class_names)
+    assert len(expected) == result.errors > analysis.WORST
+    about = f"reads {result.accuracy:.2%} of the 100 test images of digits right, after 2 epochs"
+    assert about in content["about"]
+    assert content["class_names"] == test.class_names
+    confusion = np.zeros((10, 10), int)
+    np.add.at(confusion, (test.labels, result.logits.argmax(1)), 1)
+    assert content["confusion"] == confusion.tolist()
+
+    comparison = traits.compare(test.images, test.labels, training.images, training.labels)
+    hidden = [
+        np.maximum(0, split.images.reshape(-1, 784).numpy() / 255 @ weight.T + bias)
+        for weight, bias in [[p.detach().numpy() for p in list(model.parameters())[:2]]]
+        for split in (test, training)
+    ]
+    probabilities = result.logits.double().softmax(1)
+    for found, mistake, row in zip(content["mistakes"], expected, images, strict=True):
+        index = mistake.index
+        assert found["index"] == index and found["trait"] == traits.describe(comparison, index)
+        assert test.class_names[found["true"]] == mistake.true
+        assert test.class_names[found["predicted"]] == mistake.predicted
+        np.testing.assert_allclose(found["probabilities"], probabilities[index], atol=0.5001e-4)
+        assert (row[0] == test.images[index].numpy()).all()
+        distances = np.linalg.norm(hidden[1] - hidden[0][index], axis=1)
+        alike = [other["index"] for other in found["alike"]]
+        np.testing.assert_allclose(distances[alike], np.sort(distances)[:3], rtol=1e-4)
+        assert [other["label"] for other in found["alike"]] == training.labels[alike].tolist()
+        assert (row[1:] == training.images[alike].numpy()).all()
+
+
+def test_the_nearest_are_those_of_the_smallest_distance():
+    generator = torch.Generator().manual_seed(0)
+    few, many = (torch.rand(n, 128, generator=generator) for n in (2 * gallery.BLOCK + 1, 1000))
+    expected = torch.cdist(few, many).argsort(1)[:, :3]
+    assert torch.equal(gallery.nearest(few, many), expected)
+    assert gallery.nearest(few, many[:2]).shape == (len(few), 2)
+    assert gallery.nearest(few[:0], many).shape == (0, 3)
+
+
+def test_activations_are_what_the_last_layer_turns_into_logits(network, drawn):
+    hidden = activations(network, drawn[0])
+    assert hidden.shape == (600, 128) and hidden.min() == 0
+    with torch.inference_mode():
+        torch.testing.assert_close(network.layers[-1](hidden), evaluate(network, *drawn).logits)
+
+
+def test_of_test_images_alone_the_page_has_neither_traits_nor_alike_images(run, trained):
+    assert run(analysis.main, "--dataset", "digits/test.parquet")[0] == 0
+    content, images = read_content(PAGE.read_text())
+    assert images.shape[1] == 1 and len(images) == len(content["mistakes"]) > 0
+    assert {mistake["trait"] for mistake in content["mistakes"]} == {"unknown"}
+    assert all(mistake["alike"] == [] for mistake in content["mistakes"])
+
+
+def test_a_page_that_is_no_analysis_is_not_replaced(run, trained):
+    assert run(analysis.main)[0] == 0 and run(analysis.main)[0] == 0  # its own it replaces
+    Path("site").mkdir()
+    Path("site/index.html").write_text("mine")
+    code, _, err = run(analysis.main, "--output", "site")
+    assert code == 2 and "site/index.html is not from an earlier analysis" in err
+    assert [path.read_text() for path in Path("site").iterdir()] == ["mine"]
+
+
+def make_page(count, class_names="0123456789", seed=0, mistakes=None):
+    """A page of so many mistakes, or of these [(true, predicted)], in images of noise."""
+    generator = np.random.default_rng(seed)
+    mistakes = mistakes or [generator.choice(10, 2, replace=False).tolist() for _ in range(count)]
+    confusion = 1000 * np.eye(10, dtype=int)
+    np.add.at(confusion, tuple(np.array(mistakes).T), 1)
+    rows = []
+    for i, (true, predicted) in enumerate(mistakes[:count]):
+        probabilities = [0.2, *[0.0] * 9]
+        probabilities[true], probabilities[predicted] = 0.005, 0.7
+        rows.append(
+            {
+                "index": 9000 + i,
+                "true": true,
+                "predicted": predicted,
+                "probabilities": probabilities,
+                "trait": "none" if i % 2 else "proportion 0.41, less than 99% of its class",
+                "alike": [{"index": 50_000 + k, "label": (predicted + k) % 10} for k in range(3)],
+            }
+        )
+    images = generator.integers(0, 256, (len(rows), 4, 28, 28), np.uint8)
+    about = "The network reads 98.07% of its test images right."
+    return gallery.fill_page(
+        about, list(class_names), torch.from_numpy(confusion), rows, torch.from_numpy(images)
+    )
+
+
+def test_it_is_one_file_below_2_mb_that_asks_for_nothing(network):
+    page = make_page(gallery.MOST)
+    assert 10**6 < len(page.encode()) < 2 * 10**6  # of noise, which no format makes smaller
+    assert len(read_content(page)[1]) == gallery.MOST >= 300
+    code = re.sub('"sprite":"[^"]*"', "", page)
+    assert not re.search(r"https?:|//\w+\.|\bsrc=|\bhref=|@import|fetch\(|XMLHttp|import\(", code)
+    assert "default-src 'none'" in page and gallery.TITLE in page
+    assert re.search(r"<noscript>.*needs JavaScript.*</noscript>", page)
+
+
+# In the browser.
+
+
+@pytest.fixture
+def show(chromium, tmp_path):
+    """show(page): the browser, which shows a page; it must not complain."""
+
+    def show(page):
+        Path("index.html").write_text(page)
+        chromium.get_log("browser")
+        chromium.get(Path("index.html").resolve().as_uri())
+        if '"sprite":""' not in page:
+            chromium.execute_async_script(
+                "const wait = () => document.body.dataset.drawn ? arguments[0]()"
+                " : setTimeout(wait, 10); wait()"
+            )
+        return chromium
+
+    yield show
+    assert chromium.get_log("browser") == []  # neither errors nor refused requests
+
+
+def status(page):
+    return page.find_element("id", "status").text
+
+
+def cards(page):
+    """The titles of the cards that are seen."""
+    cards = page.find_elements("css selector", ".card")
+    return [card.find_element("tag name", "h2").text for card in cards if card.is_displayed()]
+
+
+def cell(page, name):
+    """The button of the confusion matrix with such a name."""
+    return next(
+        button
+        for button in page.find_elements("css selector", "table button")
+        if name in (button.accessible_name, button.accessible_name.split(":")[0])
+    )
+
+
+def pressed(page):
+    return [
+        button.accessible_name
+        for button in page.find_elements("css selector", "button[aria-pressed=true]")
+    ]
+
+
+CONFUSED = [(4, 9), (9, 4), (4, 9), (4, 7), (3, 9)]  # true, predicted
+
+
+@browser
+def test_a_click_in_the_matrix_chooses_mistakes_and_another_shows_all(show):
+    page = show(make_page(5, mistakes=CONFUSED))
+    everything = [f"{true} read as {predicted}" for true, predicted in CONFUSED]
+    assert status(page) == "5 mistakes" and cards(page) == everything and pressed(page) == ["All"]
+    assert len(page.find_elements("css selector", "td button")) == 1 + 4  # All, and those confused
+
+    cell(page, "4 read as 9").click()
+    assert status(page) == "2 mistakes: 4 read as 9" and cards(page) == ["4 read as 9"] * 2
+    assert pressed(page) == ["4 read as 9: 2 mistakes"]
+    cell(page, "9 read as 4").click()
+    assert status(page) == "1 mistake: 9 read as 4" and cards(page) == ["9 read as 4"]
+    cell(page, "9 read as 4").click()
+    assert status(page) == "5 mistakes" and cards(page) == everything and pressed(page) == ["All"]
+
+    true = page.find_element("css selector", "th[scope=row] button")  # the first with mistakes: 3
+    true.click()
+    assert status(page) == "1 mistake: 3 read as another class" and cards(page) == ["3 read as 9"]
+    read = page.find_elements("css selector", "th[scope=col] button")[-1]
+    read.click()
+    assert status(page) == "3 mistakes: another class read as 9" and len(cards(page)) == 3
+    cell(page, "All").click()
+    assert cards(page) == everything
+    assert page.find_element("id", "status").get_attribute("role") == "status"
+
+
+@browser
+def test_far_down_a_choice_brings_its_mistakes_into_view(show):
+    page = show(make_page(300))
+    page.execute_script("scrollTo(0, document.body.scrollHeight)")
+    top = "return document.getElementById('status').getBoundingClientRect().top"
+    assert page.execute_script(top) < -1000
+    page.find_elements("css selector", "td button")[1].click()
+    assert 0 <= page.execute_script(top) < 100
+
+
+@browser
+def test_the_keyboard_goes_through_the_matrix_and_chooses(show):
+    from selenium.webdriver.common.keys import Keys
+
+    page = show(make_page(5, mistakes=CONFUSED))
+
+    def focused():
+        return page.switch_to.active_element.accessible_name
+
+    press(page, Keys.TAB)
+    assert page.switch_to.active_element.tag_name == "summary"
+    press(page, Keys.TAB)
+    assert focused() == "All"
+    press(page, Keys.ARROW_DOWN)
+    press(page, Keys.ARROW_DOWN)
+    assert focused() == "4"
+    press(page, Keys.ARROW_RIGHT)
+    assert focused() == "4 read as 7: 1 mistake"  # over those that are never confused
+    press(page, Keys.ARROW_RIGHT)
+    assert focused() == "4 read as 9: 2 mistakes"
+    press(page, Keys.ARROW_RIGHT)  # there is none
+    press(page, Keys.SPACE)
+    assert pressed(page) == [focused()] == ["4 read as 9: 2 mistakes"]
+    assert len(cards(page)) == 2
+    press(page, Keys.ARROW_UP)
+    press(page, Keys.ENTER)
+    assert pressed(page) == ["3 read as 9: 1 mistake"] and cards(page) == ["3 read as 9"]
+    press(page, Keys.SHIFT, Keys.TAB)  # the table is one stop
+    assert page.switch_to.active_element.tag_name == "summary"
+    press(page, Keys.TAB)
+    assert focused() == "3 read as 9: 1 mistake"
+
+
+@browser
+def test_a_card_shows_image_probabilities_trait_and_what_is_alike(show):
+    source = make_page(5, mistakes=CONFUSED)
+    page = show(source)
+    first, second = page.find_elements("css selector", ".card")[:2]
+    bars = [bar.text for bar in first.find_elements("css selector", ".bars li")]
+    assert bars == ["9\n70.00%", "0\n20.00%", "4 (true)\n0.50%"]
+    filled = first.find_elements("css selector", ".bars div div")
+    assert [bar.get_attribute("style").split(";")[0] for bar in filled] == [
+        *("width: 70%", "width: 20%", "width: 0.5%")
+    ]
+    assert "proportion 0.41, less than 99% of its class" in first.text
+    assert "nothing unusual stands out" in second.text
+    names = [canvas.accessible_name for canvas in first.find_elements("tag name", "canvas")]
+    assert names == ["4 read as 9, image 9000"] + [
+        f"{label}, training image {50_000 + k}" for k, label in enumerate((9, 0, 1))
+    ]
+    assert [li.text for li in first.find_elements("css selector", ".alike li")] == ["9", "0", "1"]
+    drawn = page.execute_script(
+        "return [...document.querySelectorAll('.card canvas')].map(canvas => "
+        "[...canvas.getContext('2d').getImageData(0, 0, 28, 28).data].filter((_, i) => i % 4 == 0))"
+    )
+    assert (np.array(drawn).reshape(5, 4, 28, 28) == read_content(source)[1]).all()
+
+
+@browser
+def test_more_mistakes_than_the_page_holds_and_none(show, run, network, tmp_path):
+    page = show(make_page(3, mistakes=CONFUSED))
+    assert status(page) == "5 mistakes, 3 of them on this page" and len(cards(page)) == 3
+    page.find_element("tag name", "summary").click()
+    how = page.find_element("id", "method").text
+    assert how.startswith("Of 5 mistakes here are the 3 that the network is most sure of.")
+    assert "128 activations" in how and "Euclidean distance" in how
+    cell(page, "3 read as 9").click()
+    assert status(page) == "1 mistake: 3 read as 9, 0 of them on this page" and cards(page) == []
+
+    save_network(network)
+    images = data.load("synthetic", "test").images[:50]
+    labels = evaluate(network, images, torch.zeros(50)).logits.argmax(1).tolist()
+    write_split(tmp_path / "digits/test.parquet", list(images.numpy()), labels)
+    assert run(analysis.main)[0] == 0
+    page = show(PAGE.read_text())
+    assert status(page) == "No mistakes: every image is read right." and cards(page) == []
+    assert page.find_elements("tag name", "button") == []
+    assert not page.find_element("tag name", "summary").is_displayed()
+
+
+@browser
+def test_class_names_are_shown_as_they_are_and_run_nothing(show):
+    names = [*HOSTILE, *FASHION[:4], "x" * 300]
+    page = show(make_page(2, names, mistakes=[(0, 4), (9, 5)]))
+    assert page.title == "Mistakes of the 784-128-10 network"
+    titles = page.find_elements("tag name", "h2")
+    assert [title.get_attribute("textContent") for title in titles] == [
+        *(f"{names[0]} read as {names[4]}", f"{names[9]} read as {names[5]}")
+    ]
+    heads = page.find_elements("css selector", "th[scope=row]")
+    assert [head.get_attribute("textContent") for head in heads] == names
+    assert page.find_elements("css selector", "main script, main b") == []
+
+
+COLOURS = """return [...document.querySelectorAll(arguments[0])].map(element => {
+  let behind = element;  // what is seen through it
+  while (getComputedStyle(behind).backgroundColor === "rgba(0, 0, 0, 0)")
+    behind = behind.parentElement;
+  return [getComputedStyle(element).color, getComputedStyle(behind).backgroundColor].map(colour => {
+    const pen = document.createElement("canvas").getContext("2d");
+    pen.fillStyle = colour;
+    pen.fillRect(0, 0, 1, 1);
+    return `rgb(${pen.getImageData(0, 0, 1, 1).data.slice(0, 3).join(", ")})`;
+  });
+})"""
+
+
+@pytest.mark.parametrize("names", ["0123456789", [*FASHION[:8], "x" * 300, "Ankle boot"]])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width, height", [(360, 640), (800, 1000), (1300, 900)])
+@browser
+def test_it_is_readable_in_light_and_dark_on_a_phone_and_a_desktop(
+    show, chromium, names, scheme, width, height
+):
+    feature = {"name": "prefers-color-scheme", "value": scheme}
+    chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+    screen = {"width": width, "height": height, "deviceScaleFactor": 2, "mobile": width < 700}
+    chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    try:
+        page = show(make_page(60, names))
+        assert page.execute_script("return document.documentElement.scrollWidth") <= width
+        for button in page.find_elements("css selector", "table button"):
+            box = button.rect
+            assert box["width"] >= 24 and box["height"] >= 24  # WCAG 2.2, 2.5.8
+            assert box["x"] >= 0 and box["x"] + box["width"] <= width
+        shot = Image.open(io.BytesIO(page.get_screenshot_as_png())).convert("L")
+        assert (np.median(np.asarray(shot)) > 128) == (scheme == "light")
+        for text in ("td, th", "td button", "th button", ".quiet", "h2", ".bars span", "#status"):
+            ratios = [contrast_ratio(pair) for pair in page.execute_script(COLOURS, text)]
+            assert min(ratios) >= 4.5  # WCAG 2.1, 1.4.3
+    finally:
+        chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+        chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
