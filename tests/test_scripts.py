@@ -110,7 +110,7 @@ def test_a_checkpoint_goes_through_a_link_to_its_file(run, dataset):
 
 
 def test_the_learning_rate_rises_to_the_highest_and_falls_to_zero():
-    rates = [train.learning_rate(step, 1000, 0.5) for step in range(1000)]
+    rates = [recipes.learning_rate(step, 1000, 0.5) for step in range(1000)]
     peak = rates.index(max(rates))
     assert max(rates) == 0.5 and 95 <= peak <= 105
     assert rates[0] == pytest.approx(0.5 / 100) and 0 < rates[-1] < 0.001
