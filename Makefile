@@ -77,6 +77,7 @@ clean: ## remove what the runs wrote: checkpoint, pictures, decoded data; an ins
 	rm -rf .cache demo .hypothesis .pytest_cache .ruff_cache __pycache__ */__pycache__
 	rm -rf .784-128-10-* misclassified_samples/.784-128-10-*
 	rm -f $(checkpoint) draw.html robustness.png misclassified_samples/contact_sheet.png
+	rm -f misclassified_samples/confusion_matrix.png misclassified_samples/learning_curve.png
 	rm -f misclassified_samples/[0-9]*_true-*_predicted-*_probability-*_index-*[0-9].png
 
 remove: ## remove the Python environment; an instant

@@ -7,20 +7,22 @@ if __name__ == "__main__":
 # isort: split
 import math
 import re
+from itertools import islice, zip_longest
 from typing import NamedTuple
 
 import torch
 
 import data
 from digits import traits
-from digits.pictures import contact_sheet, enlarge
+from digits.pictures import confusion_matrix, contact_sheet, enlarge, line_chart, stack
 from model import evaluate, load_with_test_split
 from plumbing import devices
 from plumbing.files import check_writable, replacing
+from recipes import learning_rate
 
-WORST = 10  # mistakes to picture
 CONFUSIONS = 10  # pairs of classes to list
 SCALE = 10  # pixels of a picture per pixel of its image
+ON_SHEET = 100  # pictures on a contact sheet: with more it could hardly be looked at
 CONTACT_SHEET = "contact_sheet.png"
 PICTURE = re.compile(
     rf"\d+_true-.*_predicted-.*_probability-[01]\.\d{{4}}_index-\d+\.png|{re.escape(CONTACT_SHEET)}"
@@ -36,10 +38,10 @@ class Mistake(NamedTuple):
     probability: float  # that the network gives the predicted class
     trait: str = "unknown"  # what is unusual about it
 
-    def file_name(self, rank):
+    def file_name(self, rank, digits):
         true, predicted = (re.sub(r"\W+", "-", name)[:20] for name in (self.true, self.predicted))
         return (
-            f"{rank:02}_true-{true}_predicted-{predicted}"
+            f"{rank:0{digits}}_true-{true}_predicted-{predicted}"
             f"_probability-{self.probability:.4f}_index-{self.index}.png"
         )
 
@@ -69,10 +71,30 @@ def find_mistakes(logits, labels, class_names):
     ]
 
 
-def print_report(logits, labels, class_names):
-    """Print the errors per class and the most frequent confusions."""
-    pairs = labels * 10 + logits.argmax(1)
-    confusion = torch.bincount(pairs, minlength=100).view(10, 10)  # [true, predicted]
+def check_class(flag, name, class_names):
+    """InputError where a class is asked for that is none."""
+    if name is not None and name not in class_names:
+        names = ", ".join(class_names)
+        raise cli.InputError(f"{flag} {name!r} is none of the classes: {names}")
+
+
+def choose(mistakes, count, true, predicted):
+    """The first of the mistakes of one class, and of those taken for one; None is any class."""
+    chosen = (m for m in mistakes if true in (None, m.true) and predicted in (None, m.predicted))
+    return list(islice(chosen, count))
+
+
+def head(class_names):
+    """Labels of the rows and of the columns of a confusion matrix, in which names may be long."""
+    numbers = [str(number) for number in range(10)]
+    if max(map(len, class_names)) <= 5:
+        return class_names, class_names
+    names = zip(numbers, class_names, strict=True)
+    return [f"{number} {name[:25]}" for number, name in names], numbers
+
+
+def print_report(confusion, class_names):
+    """Print the errors per class, the matrix int64 [true, predicted], and its largest errors."""
     width = max(len("class"), *(len(name) for name in class_names))
 
     print(f"\n{'class':{width}}  images  errors  error rate")
@@ -82,11 +104,17 @@ def print_report(logits, labels, class_names):
         if images:
             print(f"{name:{width}}  {images:6,}  {errors:6,}  {errors / images:10.2%}")
 
-    confusion.fill_diagonal_(0)
-    frequent = confusion.flatten().argsort(descending=True, stable=True)[:CONFUSIONS]
+    rows, columns = head(class_names)
+    margin = max(map(len, rows))
+    print(f"\n{'true':{margin}}  predicted\n{'':{margin}}", *(f"{c:>6}" for c in columns))
+    for row, counts in zip(rows, confusion.tolist(), strict=True):
+        print(f"{row:{margin}}", *(f"{count or '.':>6}" for count in counts))
+
+    wrong = confusion - confusion.diag().diag()
+    frequent = wrong.flatten().argsort(descending=True, stable=True)[:CONFUSIONS]
     print(f"\n{'true':{width}}  {'predicted':{max(width, 9)}}  errors")
     for true, predicted in zip((frequent // 10).tolist(), (frequent % 10).tolist(), strict=True):
-        if errors := confusion[true, predicted].item():
+        if errors := wrong[true, predicted].item():
             name, other = class_names[true], class_names[predicted]
             print(f"{name:{width}}  {other:{max(width, 9)}}  {errors:6,}")
 
@@ -108,33 +136,60 @@ def find_traits(mistakes, test, dataset, wrong):
     return [m._replace(trait=traits.describe(comparison, m.index)) for m in mistakes]
 
 
-def write_pictures(folder, mistakes, images):
-    """Write a picture of each mistake and one of them all; the names of the files.
-
-    Those that an earlier run left are removed.
-    """
+def picture_mistakes(mistakes, images):
+    """{file name: picture} of each mistake, and of the first ON_SHEET of them on one sheet."""
+    digits = max(2, len(str(len(mistakes))))
     ranked = list(enumerate(mistakes, start=1))
-    pictures = {m.file_name(rank): enlarge(images[m.index], SCALE) for rank, m in ranked}
+    pictures = {m.file_name(rank, digits): enlarge(images[m.index], SCALE) for rank, m in ranked}
     if mistakes:
-        captions = [mistake.caption(rank) for rank, mistake in ranked]
-        pictures[CONTACT_SHEET] = contact_sheet(list(pictures.values()), captions, columns=5)
+        captions = [mistake.caption(rank) for rank, mistake in ranked[:ON_SHEET]]
+        shown = list(pictures.values())[:ON_SHEET]
+        pictures[CONTACT_SHEET] = contact_sheet(shown, captions, 5 if len(shown) <= 25 else 10)
+    return pictures
+
+
+def picture_learning(checkpoint):
+    """A picture of the loss, the test accuracy and the learning rate over a training run."""
+    history, highest = checkpoint.history, checkpoint.settings["learning_rate"]
+    losses = [(entry["epoch"], entry["loss"]) for entry in history]
+    accuracies = [(entry["epoch"], 100 * entry["test_accuracy"]) for entry in history]
+    # How many steps an epoch had is not in the checkpoint; the curve is the same with any number.
+    steps = 1000 * checkpoint.settings["epochs"]
+    passed = torch.linspace(0, len(history), 501, dtype=torch.float64).tolist()
+    rates = [(epochs, learning_rate(1000 * epochs, steps, highest)) for epochs in passed]
+    (_, loss), (_, accuracy) = losses[-1], accuracies[-1]
+    most, least = max(y for _, y in losses), min(99, *(y for _, y in accuracies))
+    charts = [
+        (f"training loss in nats, {loss:.4f} in the last epoch", losses, (0, most)),
+        (f"test accuracy in %, {accuracy:.2f} after the last epoch", accuracies, (least, 100)),
+        (f"learning rate, {highest:g} at its highest", rates, (0, highest)),
+    ]
+    return stack([line_chart(*chart, unit="epoch") for chart in charts])
+
+
+def write_pictures(folder, pictures):
+    """Write pictures by their names; those of mistakes that an earlier run left are removed."""
     for name, picture in pictures.items():
         with replacing(folder / name) as file:
             picture.save(file, "png")
     for path in folder.iterdir():
         if path.name not in pictures and PICTURE.fullmatch(path.name):
             path.unlink()
-    return list(pictures)
 
 
-def print_pictures(folder, names, mistakes):
-    print("\nthe most confident mistakes:" if mistakes else "\nno mistakes, so no pictures")
-    for name, mistake in zip(names, mistakes, strict=False):
-        print(f"{folder / name}  {mistake.trait}")
-    if mistakes:
-        print(folder / CONTACT_SHEET)
-    if 0 < len(mistakes) < WORST:
-        print(f"these are all: there are fewer than {WORST} mistakes")
+def print_pictures(folder, names, mistakes, args):
+    kind = "mistakes"
+    if args.true is not None:
+        kind += f" of {args.true}"
+    if args.predicted is not None:
+        kind += f" read as {args.predicted}"
+    print(f"\nthe most confident {kind}:" if mistakes else f"\nno {kind}, so no pictures of any")
+    for name, mistake in zip_longest(names, mistakes):
+        print(f"{folder / name}  {mistake.trait}" if mistake else folder / name)
+    if len(mistakes) > ON_SHEET:
+        print(f"{CONTACT_SHEET} holds the first {ON_SHEET}")
+    if 0 < len(mistakes) < args.count:
+        print(f"these are all: there are fewer than {args.count} {kind}")
 
 
 def parse_args():
@@ -142,6 +197,14 @@ def parse_args():
     cli.add_dataset(parser)
     cli.add_checkpoint(parser)
     devices.add_flags(parser)
+    parser.add_argument(
+        "--count",
+        type=cli.between(1, 1000, int),
+        default=10,
+        help="mistakes to picture, the most confident ones (default: %(default)s)",
+    )
+    parser.add_argument("--true", help="class of the mistakes to picture, its name (default: any)")
+    parser.add_argument("--predicted", help="class that they were taken for (default: any)")
     parser.add_argument(
         "--output",
         type=cli.path,
@@ -155,30 +218,41 @@ def main():
     args = parse_args()
     device = devices.choose(args.device, args.threads)
     model, checkpoint, test = load_with_test_split(args.checkpoint, args.dataset)
+    check_class("--true", args.true, test.class_names)
+    check_class("--predicted", args.predicted, test.class_names)
     dataset = args.dataset or checkpoint.dataset
     check_writable(args.output / CONTACT_SHEET)
 
     result = evaluate(model.to(device), test.images.to(device), test.labels.to(device))
     standard_error = math.sqrt(result.accuracy * (1 - result.accuracy) / len(test.labels))
-    logits = result.logits.cpu()
+    low, high = result.interval
+    predictions = result.logits.argmax(1).cpu()
     cli.show(
         device=devices.describe(device),
         checkpoint=f"{args.checkpoint}: {checkpoint.summary}",
         dataset=f"{dataset}: {len(test.labels):,} test images",
-        accuracy=f"{result.accuracy:.2%} with a standard error of {standard_error:.2%}, "
+        accuracy=f"{result.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}), "
         f"{result.errors:,} errors",
     )
-    print_report(logits, test.labels, test.class_names)
-    mistakes = find_mistakes(logits, test.labels, test.class_names)[:WORST]
-    mistakes = find_traits(mistakes, test, dataset, wrong=logits.argmax(1) != test.labels)
-    names = write_pictures(args.output, mistakes, test.images)
-    print_pictures(args.output, names, mistakes)
+    confusion = torch.bincount(10 * test.labels + predictions, minlength=100).view(10, 10)
+    print_report(confusion, test.class_names)
+    mistakes = find_mistakes(result.logits.cpu(), test.labels, test.class_names)
+    mistakes = choose(mistakes, args.count, args.true, args.predicted)
+    mistakes = find_traits(mistakes, test, dataset, wrong=predictions != test.labels)
+    pictures = picture_mistakes(mistakes, test.images) | {
+        "confusion_matrix.png": confusion_matrix(confusion, *head(test.class_names)),
+        "learning_curve.png": picture_learning(checkpoint),
+    }
+    write_pictures(args.output, pictures)
+    print_pictures(args.output, pictures, mistakes, args)
     cli.print_json(
         args.json,
         test_accuracy=result.accuracy,
         standard_error=standard_error,
+        interval=result.interval,
         errors=result.errors,
         images=len(test.labels),
+        confusion=confusion.tolist(),
         worst=[mistake._asdict() for mistake in mistakes],
         output=str(args.output),
     )
