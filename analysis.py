@@ -84,7 +84,7 @@ def choose(mistakes, count, true, predicted):
     return list(islice(chosen, count))
 
 
-def head(class_names):
+def matrix_labels(class_names):
     """Labels of the rows and of the columns of a confusion matrix, in which names may be long."""
     numbers = [str(number) for number in range(10)]
     if max(map(len, class_names)) <= 5:
@@ -104,7 +104,7 @@ def print_report(confusion, class_names):
         if images:
             print(f"{name:{width}}  {images:6,}  {errors:6,}  {errors / images:10.2%}")
 
-    rows, columns = head(class_names)
+    rows, columns = matrix_labels(class_names)
     margin = max(map(len, rows))
     print(f"\n{'true':{margin}}  predicted\n{'':{margin}}", *(f"{c:>6}" for c in columns))
     for row, counts in zip(rows, confusion.tolist(), strict=True):
@@ -226,7 +226,8 @@ def main():
     result = evaluate(model.to(device), test.images.to(device), test.labels.to(device))
     standard_error = math.sqrt(result.accuracy * (1 - result.accuracy) / len(test.labels))
     low, high = result.interval
-    predictions = result.logits.argmax(1).cpu()
+    logits = result.logits.cpu()
+    predictions = logits.argmax(1)
     cli.show(
         device=devices.describe(device),
         checkpoint=f"{args.checkpoint}: {checkpoint.summary}",
@@ -236,11 +237,11 @@ def main():
     )
     confusion = torch.bincount(10 * test.labels + predictions, minlength=100).view(10, 10)
     print_report(confusion, test.class_names)
-    mistakes = find_mistakes(result.logits.cpu(), test.labels, test.class_names)
+    mistakes = find_mistakes(logits, test.labels, test.class_names)
     mistakes = choose(mistakes, args.count, args.true, args.predicted)
     mistakes = find_traits(mistakes, test, dataset, wrong=predictions != test.labels)
     pictures = picture_mistakes(mistakes, test.images) | {
-        "confusion_matrix.png": confusion_matrix(confusion, *head(test.class_names)),
+        "confusion_matrix.png": confusion_matrix(confusion, *matrix_labels(test.class_names)),
         "learning_curve.png": picture_learning(checkpoint),
     }
     write_pictures(args.output, pictures)

@@ -283,10 +283,10 @@ def test_the_confusion_matrix_counts_every_image(run, trained):
 
 def test_long_names_of_classes_head_the_rows_of_the_matrix_and_numbers_its_columns():
     names = ["T-shirt/top", "x" * 300, *"abcdefgh"]
-    rows, columns = analysis.head(names)
+    rows, columns = analysis.matrix_labels(names)
     assert rows[0] == "0 T-shirt/top" and rows[1] == f"1 {'x' * 25}" and rows[9] == "9 h"
     assert columns == list("0123456789")
-    assert analysis.head(list("abcdefghij")) == (list("abcdefghij"), list("abcdefghij"))
+    assert analysis.matrix_labels(list("abcdefghij")) == (list("abcdefghij"), list("abcdefghij"))
 
 
 def test_as_many_mistakes_as_one_wants_of_one_confusion(run, trained):
