@@ -85,6 +85,12 @@ def test_the_interval_is_wilsons(errors, images, low, high):
         assert 0 <= low < high - 0.01 and high <= 1
 
 
+def test_the_interval_has_no_rounding_errors_beyond_all_and_none():
+    for images in range(1, 100):
+        all_right, all_wrong = (Evaluation(n, torch.zeros(images, 10)) for n in (0, images))
+        assert all_right.interval[1] <= 1 and all_wrong.interval[0] >= 0
+
+
 def test_save_and_load(tmp_path, model):
     save_network(model, tmp_path / "c.pt", seed=3)
     loaded, checkpoint = load_checkpoint(tmp_path / "c.pt")

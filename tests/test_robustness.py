@@ -142,31 +142,31 @@ def test_networks_that_differ_in_their_seed_alone_share_a_column(run, dataset):
 
 
 def grouped(names, *networks):
-    """The groups of networks given by their seed, epochs, threads and dataset."""
+    """The groups of networks given by their seed, epochs, threads, dataset and epochs done."""
     checkpoints = [
         SimpleNamespace(
             seed=seed,
             settings={"recipe": "quick", "epochs": epochs, "threads": threads},
             dataset=dataset,
-            epoch=epochs,
+            epoch=done,
         )
-        for seed, epochs, threads, dataset in networks
+        for seed, epochs, threads, dataset, done in networks
     ]
     return robustness.group(names.split(), checkpoints)
 
 
 def test_what_else_networks_differ_in_keeps_them_apart():
-    net = (0, 4, 1, "mnist")
+    net = (0, 4, 1, "mnist", 4)
     assert grouped("a", net) == [("a", [0])]
-    assert grouped("a0 a1", net, (1, 4, 2, "mnist")) == [("a", [0, 1])]
-    for other in (1, 5, 1, "mnist"), (1, 4, 1, "digits"):
+    assert grouped("a0 a1", net, (1, 4, 2, "mnist", 4)) == [("a", [0, 1])]
+    for other in (1, 5, 1, "mnist", 4), (1, 4, 1, "digits", 4), (1, 4, 1, "mnist", 3):
         assert grouped("a0 a1", net, other) == [("a0", [0]), ("a1", [1])]
     # The same seed twice is one run of that recipe, and another beside it.
     assert grouped("a b", net, net) == [("a", [0]), ("b", [1])]
     assert grouped("a0 a1 b0", net, (1, *net[1:]), net) == [("a", [0, 1]), ("b0", [2])]
     # What names begin with may say nothing, or the same of all.
     assert grouped("x/a 0/b", net, (1, *net[1:])) == [("x/a", [0, 1])]
-    networks = [(seed, epochs, 1, "mnist") for seed in (0, 1) for epochs in (4, 5)]
+    networks = [(seed, epochs, 1, "mnist", 4) for seed in (0, 1) for epochs in (4, 5)]
     names = "seed0/a.pt seed0/b.pt seed1/a.pt seed1/b.pt"
     assert grouped(names, *networks) == [("seed0/a.pt", [0, 2]), ("seed0/b.pt", [1, 3])]
 

@@ -325,6 +325,7 @@ def test_a_hundred_mistakes_have_three_digits_and_a_sheet_holds_no_more(drawn, m
         *names, sheet = (pictures := analysis.picture_mistakes(mistakes, drawn[0]))
         assert len(names) == count and sheet == "contact_sheet.png"
         assert names == sorted(names)
+        assert len(pictures[sheet][1]) == len(pictures[sheet][0])  # a caption each
         return names[0], len(pictures[sheet][0]), pictures[sheet][2]
 
     assert files(10) == ("01_true-1_predicted-2_probability-1.0000_index-0.png", 10, 5)
