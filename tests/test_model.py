@@ -86,7 +86,7 @@ def test_the_interval_is_wilsons(errors, images, low, high):
 
 
 def test_the_interval_has_no_rounding_errors_beyond_all_and_none():
-    for images in range(1, 100):
+    for images in range(1000, 1100):
         all_right, all_wrong = (Evaluation(n, torch.zeros(images, 10)) for n in (0, images))
         assert all_right.interval[1] <= 1 and all_wrong.interval[0] >= 0
 
