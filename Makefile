@@ -81,7 +81,7 @@ clean: ## remove what the runs wrote: checkpoint, pictures, decoded data; an ins
 	rm -rf .cache demo .hypothesis .pytest_cache .ruff_cache __pycache__ */__pycache__
 	rm -rf .784-128-10-* misclassified_samples/.784-128-10-*
 	rm -f $(checkpoint) draw.html robustness.png misclassified_samples/index.html
-	rm -f misclassified_samples/contact_sheet.png
+	cd misclassified_samples && rm -f contact_sheet.png confusion_matrix.png learning_curve.png
 	rm -f misclassified_samples/[0-9]*_true-*_predicted-*_probability-*_index-*[0-9].png
 
 remove: ## remove the Python environment; an instant

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields, replace
 from digits.distort import Distortion, setting
 from plumbing import cli
 
+WARMUP = 0.1  # share of a run in which the learning rate rises
 KEPT = "share of Adam's mean {} that a step keeps"
 
 
@@ -57,6 +58,13 @@ RECIPES = {
     ),
 }
 DEFAULT = "accurate"
+
+
+def learning_rate(step, steps, highest):
+    """The rate at a step (from 0): a linear rise during WARMUP, then a linear fall to zero."""
+    rise = (step + 1) / (WARMUP * steps)
+    fall = (steps - step) / ((1 - WARMUP) * steps)
+    return highest * min(rise, fall, 1)
 
 
 def settings(recipe):

@@ -6,22 +6,25 @@ if __name__ == "__main__":
     cli.set_up()
 # isort: split
 import math
+import os
+from collections import Counter
 from pathlib import Path
-from statistics import mean
+from statistics import mean, stdev
 
 import torch
 
 import data
 from digits import distort
-from digits.pictures import contact_sheet, enlarge
+from digits.pictures import contact_sheet, enlarge, title
 from model import evaluate, load_with_test_split
 from plumbing import devices
 from plumbing.files import check_writable, replacing
 
-SCALE = 6  # pixels of the picture per pixel of an image
+SCALE = 4  # pixels of the picture per pixel of an image
+CAPTIONED = 6  # networks, or groups of them, whose accuracies the picture tells
 
 # The protocol. Each function distorts images float32 [N, 1, 28, 28] by one cause, as severely as
-# told; what is random comes from the generator. No recipe trains on these patches and lines.
+# told; what is random comes from the generator.
 
 
 def either_way(images, value, generator):
@@ -83,17 +86,29 @@ def neighbour(images, pixels, generator):
     return images.maximum(distort.warp(others, matrices))
 
 
-CAUSES = {  # function: unit, severities
+# A function: its unit, severities. The recipes distort by the first ones, too, in other measures.
+SEEN = {
     rotation: ("degrees", (10, 20, 30, 40)),
     slant: ("degrees", (10, 20, 30, 40)),
     width: ("times", (0.5, 0.7, 1.2, 1.4)),
     height: ("times", (0.5, 0.7, 1.2, 1.4)),
     size: ("times", (0.5, 0.7, 1.2, 1.4)),
     shift: ("px", (1, 2, 3, 4)),
+}
+UNSEEN = {
     occlusion: ("px", (6, 8, 10, 12)),
     stray_line: ("px", (8, 12, 16, 20)),
     neighbour: ("px", (20, 18, 16, 14)),
 }
+CAUSES = SEEN | UNSEEN
+ABOUT_MEANS = """
+seen: rotation to shift, by which all recipes but quick distort what they train on
+unseen: occlusion to neighbour; what robust trains on are patches and strokes of other shapes"""
+ABOUT_SEEDS = "±: the standard deviation of networks that differ in their seed alone"
+
+
+def name_of(cause):
+    return cause.__name__.replace("_", " ")
 
 
 def rows(images):
@@ -103,11 +118,10 @@ def rows(images):
     """
     yield "clean", "", images
     for distortion, (unit, severities) in CAUSES.items():
-        cause = distortion.__name__.replace("_", " ")
         for severity in severities:
             generator = torch.Generator().manual_seed(0)
             distorted = distortion(data.to_float(images), severity, generator)
-            yield cause, f"{severity} {unit}", (255 * distorted).round().byte()[:, 0]
+            yield name_of(distortion), f"{severity} {unit}", (255 * distorted).round().byte()[:, 0]
 
 
 def parse_args():
@@ -127,14 +141,14 @@ def parse_args():
 
 
 def load_networks(paths, dataset=None):
-    """(models, summaries of them, the test data.Split, its name) of networks of one dataset."""
-    models, summaries = [], []
+    """(models, their Checkpoints, the test data.Split, its name) of networks of one dataset."""
+    models, checkpoints = [], []
     for path in paths:
         model, checkpoint, test = load_with_test_split(path, dataset)
         dataset = dataset or checkpoint.dataset  # of the first, and the same for all
         models.append(model)
-        summaries.append(f"{path}: {checkpoint.summary}")
-    return models, summaries, test, dataset
+        checkpoints.append(checkpoint)
+    return models, checkpoints, test, dataset
 
 
 def tell_apart(paths):
@@ -146,45 +160,107 @@ def tell_apart(paths):
     return names
 
 
-def print_row(names, cause, severity, cells):
-    columns = zip(names, cells, strict=True)
-    columns = "".join(f"  {cell:>{max(len(name), 6)}}" for name, cell in columns)
-    print(f"{cause:10}  {severity:>10}{columns}", flush=True)
+def group(names, checkpoints):
+    """[(name, positions of its networks)]: networks that differ in their seed alone are together.
+
+    names tell the networks apart. That of several is what theirs begin with, if that tells enough.
+    """
+    groups, times = {}, Counter()
+    for position, checkpoint in enumerate(checkpoints):
+        settings = checkpoint.settings | {"threads": None}  # which decides the last bits only
+        facts = frozenset(settings.items()), checkpoint.dataset, checkpoint.epoch
+        times[facts, checkpoint.seed] += 1  # The same seed again adds nothing to a mean.
+        groups.setdefault((facts, times[facts, checkpoint.seed]), []).append(position)
+    members = [[names[position] for position in positions] for positions in groups.values()]
+    titles = [
+        os.path.commonprefix(several).rstrip("0123456789-_. /") if several[1:] else several[0]
+        for several in members
+    ]
+    if len(set(titles)) < len(titles) or "" in titles:
+        titles = [first for first, *_ in members]
+    return list(zip(titles, groups.values(), strict=True))
 
 
-def print_table(names, models, test, device):
-    """Print a row per cause and severity; (the rows as dicts, a picture of the distorted ones)."""
+def print_row(groups, cause, severity, accuracies=None):
+    """Print a row of the table, of the accuracies of all networks, or the one that heads it."""
+    row = f"{cause:10}  {severity:>10}"
+    for name, positions in groups:
+        several = len(positions) > 1
+        cell = head = f"{name}, {len(positions)} seeds" if several else name
+        if accuracies:
+            of_group = [accuracies[position] for position in positions]
+            cell = f"{mean(of_group):.2%}" + (f" ± {100 * stdev(of_group):.2f}" if several else "")
+        row += f"  {cell:>{max(len(head), 13 if several else 6)}}"
+    print(row, flush=True)
+
+
+def print_table(groups, models, test, device):
+    """Print a row per cause and severity; (the rows as dicts, a picture of them all)."""
     models = [model.to(device) for model in models]
     labels = test.labels.to(device)
-    table, pictures, captions = [], [], []
-    print_row(names, "cause", "severity", names)
+    table, distorted = [], []
+    print_row(groups, "cause", "severity")
     for cause, severity, images in rows(test.images):
         here = images.to(device)
         accuracies = [evaluate(model, here, labels).accuracy for model in models]
-        print_row(names, cause, severity, [f"{accuracy:.2%}" for accuracy in accuracies])
+        print_row(groups, cause, severity, accuracies)
         table.append({"cause": cause, "severity": severity, "accuracies": accuracies})
-        if severity:
-            pictures.append(enlarge(images[0], SCALE))
-            captions.append(f"{cause}\n{severity}")
-    return table, contact_sheet(pictures, captions, columns=4)
+        distorted.append(images[0])
+    return table, picture_rows(groups, table, distorted)
+
+
+def picture_rows(groups, table, images):
+    """A picture of one digit, uint8 [28, 28], in each row of the table.
+
+    A line of it is a cause: its name, the digit as it is, and four times distorted. Below are the
+    accuracies of the first CAPTIONED groups.
+    """
+    shown, more = groups[:CAPTIONED], len(groups) - CAPTIONED
+    names = ["", *(name[-14:] for name, _ in shown), *[f"and {more} more"] * (more > 0)]
+
+    def tile(row, image):
+        means = (mean(row["accuracies"][p] for p in positions) for _, positions in shown)
+        lines = [row["severity"] or row["cause"], *(f"{accuracy:.2%}" for accuracy in means)]
+        return enlarge(image, SCALE), "\n".join(lines)
+
+    clean, *distorted = map(tile, table, images)
+    tiles = []
+    for start in range(0, len(distorted), 4):  # severities of a cause
+        head = title(table[1 + start]["cause"], SCALE), "\n".join(names)
+        tiles += [head, clean, *distorted[start : start + 4]]
+    return contact_sheet(*zip(*tiles, strict=True), columns=6)
+
+
+def average(table, causes):
+    """The mean accuracy of each network over the rows of the causes."""
+    names = [name_of(cause) for cause in causes]
+    chosen = (row["accuracies"] for row in table if row["cause"] in names)
+    return [mean(column) for column in zip(*chosen, strict=True)]
 
 
 def main():
     args = parse_args()
     device = devices.choose(args.device, args.threads)
-    models, summaries, test, dataset = load_networks(args.checkpoint, args.dataset)
+    models, checkpoints, test, dataset = load_networks(args.checkpoint, args.dataset)
     check_writable(args.output)
 
     cli.show(device=devices.describe(device))
-    for summary in summaries:
-        cli.show(checkpoint=summary)
+    for path, checkpoint in zip(args.checkpoint, checkpoints, strict=True):
+        cli.show(checkpoint=f"{path}: {checkpoint.summary}")
     cli.show(dataset=f"{dataset}: {len(test.labels):,} test images")
     print()
-    names = tell_apart(args.checkpoint)
-    table, sheet = print_table(names, models, test, device)
-    distorted = (row["accuracies"] for row in table if row["severity"])
-    means = [mean(column) for column in zip(*distorted, strict=True)]
-    print_row(names, "mean", "distorted", [f"{accuracy:.2%}" for accuracy in means])
+    groups = group(tell_apart(args.checkpoint), checkpoints)
+    table, sheet = print_table(groups, models, test, device)
+    means = {
+        "seen": average(table, SEEN),
+        "unseen": average(table, UNSEEN),
+        "distorted": average(table, CAUSES),
+    }
+    for severity, accuracies in means.items():
+        print_row(groups, "mean", severity, accuracies)
+    print(ABOUT_MEANS)
+    if len(groups) < len(models):
+        print(ABOUT_SEEDS)
 
     with replacing(args.output) as file:
         sheet.save(file, "png")
@@ -194,7 +270,9 @@ def main():
         dataset=dataset,
         checkpoints=[str(path) for path in args.checkpoint],
         rows=table,
-        means=means,
+        means=means["distorted"],
+        means_seen=means["seen"],
+        means_unseen=means["unseen"],
         picture=str(args.output),
     )
 

@@ -22,15 +22,6 @@ from plumbing import devices, resume
 from plumbing.files import check_writable
 from plumbing.optimizer import Adam, fast_products, keep_freed_memory
 
-WARMUP = 0.1  # share of a run in which the learning rate rises
-
-
-def learning_rate(step, steps, highest):
-    """The rate at a step (from 0): a linear rise during WARMUP, then a linear fall to zero."""
-    rise = (step + 1) / (WARMUP * steps)
-    fall = (steps - step) / ((1 - WARMUP) * steps)
-    return highest * min(rise, fall, 1)
-
 
 def train(model, optimizer, split, recipe, seed, done=0):
     """Train the model in place on a data.Split; after each epoch yield (epoch, mean loss in nats).
@@ -58,7 +49,7 @@ def train(model, optimizer, split, recipe, seed, done=0):
                 loss = F.cross_entropy(model(images), labels)
                 optimizer.zero_grad()
                 loss.backward()
-            optimizer.step(learning_rate(step, steps, recipe.learning_rate))
+            optimizer.step(recipes.learning_rate(step, steps, recipe.learning_rate))
             total += loss.detach() * len(labels)
         yield epoch, total.item() / batches.count
 

@@ -173,9 +173,15 @@ def _check_values(checkpoint):
     check(type(settings["recipe"]) is str, "the recipe has no name")
     plain = {type(value) for value in settings.values()} <= {str, int, float}
     check(plain, "the settings are not plain values")
+    check(type(settings["epochs"]) is int and 1 <= settings["epochs"] <= 1e9, "no such epochs")
+    check(0 < settings["learning_rate"] <= 1e38, "no such learning rate")
     check({type(entry) for entry in history} == {dict}, "the history is not a list of dicts")
     epochs = [entry["epoch"] for entry in history]
     check(checkpoint.epoch == len(epochs), "the history has another number of epochs")
     check(epochs == [*range(1, len(epochs) + 1)], "the history has other epochs")
+    for entry in history:
+        loss, accuracy = entry["loss"], entry["test_accuracy"]
+        numbers = type(loss) is type(accuracy) is float and 0 <= loss < 1e39 and 0 <= accuracy <= 1
+        check(numbers, "the history has a loss or an accuracy that cannot be")
     check(type(history[-1]["errors"]) is int, "the number of errors is not a whole number")
     check(0 <= checkpoint.test_accuracy <= 1, "the accuracy is not between 0 and 1")

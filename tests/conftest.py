@@ -140,7 +140,7 @@ FACTS = {
     "dataset": "digits",
     "class_names": list("0123456789"),
     "frame": {"side": 20, "centre": "mass"},
-    "settings": {"recipe": "quick"},
+    "settings": {"recipe": "quick", "epochs": 1, "learning_rate": 0.02},
     "seed": 0,
 }
 HISTORY = [{"epoch": 1, "loss": 0.5, "test_accuracy": 0.95, "errors": 5}]

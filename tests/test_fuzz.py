@@ -263,6 +263,8 @@ VALUES_OF = {action.option_strings[-1]: NUMBERS for action in train.make_parser(
     "--device": st.sampled_from("auto cpu cpu cuda cuda:9 mps meta".split()),
     "--recipe": st.sampled_from("quick accurate robust best".split()),
     **dict.fromkeys(["--dataset", "--checkpoint", "--output", "--save-input"], PATHS | WORDS),
+    "--count": NUMBERS,
+    **dict.fromkeys(["--true", "--predicted"], NUMBERS | WORDS),
 }
 FEW = {predict: ["--checkpoint", "--save-input"], drawing: ["--checkpoint", "--output"]}
 SWITCHES = "--json --resume --help -h --".split()

@@ -48,8 +48,8 @@ def test_the_page_holds_what_the_analysis_knows(run, trained):
     training, test = data.load("digits", "train"), data.load("digits", "test")
     result = evaluate(model, test.images, test.labels)
     expected = analysis.find_mistakes(result.logits, test.labels, test.class_names)
-    assert len(expected) == result.errors > analysis.WORST
-    about = f"reads {result.accuracy:.2%} of the 100 test images of digits right, after 2 epochs"
+    assert len(expected) == result.errors > 10
+    about = f"reads {result.accuracy:.2%} of the 100 test images of digits right."
     assert about in content["about"]
     assert content["class_names"] == test.class_names
     confusion = np.zeros((10, 10), int)

@@ -106,7 +106,7 @@ def test_killed_in_the_analysis_it_leaves_whole_pictures(run, dataset):
         assert len(leftovers()) <= kills
     let_two_days_pass()
     assert run(analysis.main, "--checkpoint", "one.pt")[0] == 0
-    assert leftovers() == [] and len(list(folder.iterdir())) == 12
+    assert leftovers() == [] and len(list(folder.iterdir())) == 14
 
 
 # Several at once.

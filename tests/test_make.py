@@ -222,7 +222,7 @@ def test_demo_clean_and_remove(project):
     (project / ".venv").symlink_to(sys.prefix)
     shown = make(project, "demo", "EPOCHS=1", "DEVICE=cpu")
     assert shown.returncode == 0, shown.stdout
-    assert len(list((project / "demo" / "misclassified_samples").iterdir())) == 12
+    assert len(list((project / "demo" / "misclassified_samples").iterdir())) == 14
     assert make(project, "train", "ARGS=--epochs 0").returncode != 0
     for name in ("checkpoint.pt", "draw.html", "robustness.png", ".784-128-10-left"):
         (project / name).touch()

@@ -10,7 +10,7 @@ from conftest import FACTS, HISTORY, save_network
 
 import data
 import recipes
-from model import MLP, evaluate, load_checkpoint
+from model import MLP, Evaluation, evaluate, load_checkpoint
 from plumbing.cli import InputError
 from plumbing.optimizer import Adam
 
@@ -66,6 +66,31 @@ def test_evaluate_agrees_with_a_count_by_hand(model):
     assert result.logits.shape == (2_345, 10)
 
 
+# R. G. Newcombe, "Two-sided confidence intervals for the single proportion", Statistics in
+# Medicine 17 (1998), table I, method 3.
+@pytest.mark.parametrize(
+    "errors, images, low, high",
+    [
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
+)
+def test_the_interval_is_wilsons(errors, images, low, high):
+    interval = Evaluation(errors, torch.zeros(images, 10)).interval
+    assert interval == pytest.approx((1 - high, 1 - low), abs=5e-5)
+    for count in (0, images):  # the ends, where a standard error is zero
+        low, high = Evaluation(count, torch.zeros(images, 10)).interval
+        assert 0 <= low < high - 0.01 and high <= 1
+
+
+def test_the_interval_has_no_rounding_errors_beyond_all_and_none():
+    for images in range(1000, 1100):
+        all_right, all_wrong = (Evaluation(n, torch.zeros(images, 10)) for n in (0, images))
+        assert all_right.interval[1] <= 1 and all_wrong.interval[0] >= 0
+
+
 def test_save_and_load(tmp_path, model):
     save_network(model, tmp_path / "c.pt", seed=3)
     loaded, checkpoint = load_checkpoint(tmp_path / "c.pt")
@@ -101,6 +126,10 @@ def damage(path, content):
         "no name of the recipe": whole | {"settings": {}},
         "another history": whole | {"history": []},
         "a history without errors": whole | {"history": [{"epoch": 1}]},
+        "a loss that is no number": whole | {"history": [HISTORY[0] | {"loss": float("nan")}]},
+        "an accuracy of 200 %": whole | {"history": [HISTORY[0] | {"test_accuracy": 2.0}]},
+        "no epochs": whole | {"settings": FACTS["settings"] | {"epochs": 0}},
+        "no learning rate": whole | {"settings": {"recipe": "quick", "epochs": 1}},
         "code in a zip": {"weights": Code()},
     }.items():
         torch.save(state, path)
@@ -148,7 +177,8 @@ def test_a_checkpoint_of_the_first_version_is_read(tmp_path, model):
     for key in ("settings", "frame", "optimizer"):
         del state[key]
     distortion = {"rotation": 20, "stretch": 1.25, "shift": 2}
-    state["recipe"] = {"name": "accurate", "epochs": 1, "batch_size": 512, "distortion": distortion}
+    state["recipe"] = {"name": "accurate", "epochs": 1, "learning_rate": 0.01}
+    state["recipe"] |= {"batch_size": 512, "distortion": distortion}
     torch.save(state, path)
     loaded, checkpoint = load_checkpoint(path)
     assert torch.equal(loaded.layers[1].weight, model.layers[1].weight)

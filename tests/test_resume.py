@@ -240,9 +240,16 @@ def change(**values):
             ),
             "its layers.3.bias.exp_avg_sq does not fit",
         ),
-        (lambda c: change(settings=c["settings"] | {"epochs": "many"}), "its settings are damaged"),
+        (lambda c: change(settings=c["settings"] | {"shift": "far"}), "its settings are damaged"),
         (lambda c: change(settings=c["settings"] | {"rotation": -1e9}), "its settings are damaged"),
-        (lambda c: change(settings={"recipe": "accurate"}), "its settings are damaged"),
+        (
+            lambda c: change(settings={n: c["settings"][n] for n in c["settings"] if n != "slant"}),
+            "its settings are damaged",
+        ),
+        (
+            lambda c: change(settings=c["settings"] | {"epochs": "many"}),
+            "damaged, or not written by train.py",
+        ),
         (
             lambda c: change(settings=c["settings"] | {"recipe": ["x"]}),
             "damaged, or not written by train.py",
@@ -334,7 +341,7 @@ def test_training_goes_on_when_it_cannot_be_saved_for_a_while(run, dataset, monk
 def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(run, dataset, monkeypatch):
     monkeypatch.setattr(resume, "SAVE_EVERY", 0)
     rates = iter([0.01] * 12 + [float("inf")] * 100)
-    monkeypatch.setattr(train, "learning_rate", lambda *args: next(rates))
+    monkeypatch.setattr(train.recipes, "learning_rate", lambda *args: next(rates))
     code, _, err = run(train.main, *FLAGS, "--epochs", 6)
     assert code == 1 and "the loss of epoch 3 is nan at a learning rate of up to 0.01" in err
     assert "try a lower --learning-rate" in err

@@ -3,8 +3,10 @@
 import json
 import re
 from pathlib import Path
-from statistics import mean
+from statistics import mean, stdev
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from conftest import write_split
@@ -13,6 +15,7 @@ from PIL import Image
 import data
 import robustness
 import train
+from digits.pictures import enlarge
 from model import evaluate, load_checkpoint
 
 
@@ -82,8 +85,8 @@ def test_blank_and_full_images_are_distorted_too():
 
 @pytest.fixture
 def two(run, dataset):
-    for seed, name in enumerate(("first.pt", "second one.pt")):
-        flags = ("--dataset", "digits", "--epochs", 2, "--seed", seed, "--checkpoint", name)
+    for epochs, name in enumerate(("first.pt", "second one.pt"), start=2):
+        flags = ("--dataset", "digits", "--epochs", epochs, "--checkpoint", name)
         assert run(train.main, *flags)[0] == 0
     return ["--checkpoint", "first.pt", "second one.pt"]
 
@@ -103,12 +106,97 @@ def test_the_table_compares_networks_on_the_same_images(run, two):
     assert summary["means"] == pytest.approx(
         [mean(column) for column in zip(*expected[1:], strict=True)]
     )
-    assert "first  second one" in out
+    # Six causes are of the family that recipes train on, three are not.
+    assert summary["means_seen"] == pytest.approx([mean(c) for c in columns(expected[1:25])])
+    assert summary["means_unseen"] == pytest.approx([mean(c) for c in columns(expected[25:])])
+    assert "first  second one" in out and "±" not in out
+    means = [summary[f"means{kind}"] for kind in ("_seen", "_unseen", "")]
     shown = re.findall(r"([\d.]+)% +([\d.]+)%$", out, re.M)
-    assert shown == [tuple(f"{100 * x:.2f}" for x in row) for row in [*expected, summary["means"]]]
+    assert shown == [tuple(f"{100 * x:.2f}" for x in row) for row in [*expected, *means]]
     with Image.open("robustness.png") as picture:
         picture.load()
         assert picture.width < picture.height
+
+
+def columns(rows):
+    return zip(*rows, strict=True)
+
+
+def test_networks_that_differ_in_their_seed_alone_share_a_column(run, dataset):
+    names = ["net-0.pt", "net-1.pt", "other.pt", "net-2.pt"]
+    for name, seed, epochs in zip(names, (0, 1, 0, 2), (2, 2, 3, 2), strict=True):
+        flags = ("--epochs", epochs, "--seed", seed, "--checkpoint", name)
+        assert run(train.main, "--dataset", "digits", *flags)[0] == 0
+    code, out, err = run(robustness.main, "--checkpoint", *names, "--json")
+    assert (code, err) == (0, "")
+    assert "severity   net, 3 seeds   other\n" in out
+    assert "\n±: the standard deviation of networks that differ in their seed alone\n" in out
+    summary = json.loads(out.splitlines()[-1])
+    rows = [row["accuracies"] for row in summary["rows"]]
+    rows += [summary[f"means{kind}"] for kind in ("_seen", "_unseen", "")]
+    shown = re.findall(r"([\d.]+)% ± ([\d.]+) +([\d.]+)%$", out, re.M)
+    assert shown == [
+        tuple(f"{100 * x:.2f}" for x in (mean((a, b, d)), stdev((a, b, d)), c))
+        for a, b, c, d in rows
+    ]
+
+
+def grouped(names, *networks):
+    """The groups of networks given by their seed, epochs, threads, dataset and epochs done."""
+    checkpoints = [
+        SimpleNamespace(
+            seed=seed,
+            settings={"recipe": "quick", "epochs": epochs, "threads": threads},
+            dataset=dataset,
+            epoch=done,
+        )
+        for seed, epochs, threads, dataset, done in networks
+    ]
+    return robustness.group(names.split(), checkpoints)
+
+
+def test_what_else_networks_differ_in_keeps_them_apart():
+    net = (0, 4, 1, "mnist", 4)
+    assert grouped("a", net) == [("a", [0])]
+    assert grouped("a0 a1", net, (1, 4, 2, "mnist", 4)) == [("a", [0, 1])]
+    for other in (1, 5, 1, "mnist", 4), (1, 4, 1, "digits", 4), (1, 4, 1, "mnist", 3):
+        assert grouped("a0 a1", net, other) == [("a0", [0]), ("a1", [1])]
+    # The same seed twice is one run of that recipe, and another beside it.
+    assert grouped("a b", net, net) == [("a", [0]), ("b", [1])]
+    assert grouped("a0 a1 b0", net, (1, *net[1:]), net) == [("a", [0, 1]), ("b0", [2])]
+    # What names begin with may say nothing, or the same of all.
+    assert grouped("x/a 0/b", net, (1, *net[1:])) == [("x/a", [0, 1])]
+    networks = [(seed, epochs, 1, "mnist", 4) for seed in (0, 1) for epochs in (4, 5)]
+    names = "seed0/a.pt seed0/b.pt seed1/a.pt seed1/b.pt"
+    assert grouped(names, *networks) == [("seed0/a.pt", [0, 2]), ("seed0/b.pt", [1, 3])]
+
+
+def test_the_picture_tells_the_accuracies_below_the_digits(drawn, monkeypatch):
+    images = drawn[0][:20]
+    distorted = list(robustness.rows(images))
+    table = [
+        {"cause": cause, "severity": severity, "accuracies": [0.5 + row / 100, 0.25, *[0] * 7]}
+        for row, (cause, severity, _) in enumerate(distorted)
+    ]
+    monkeypatch.setattr(robustness, "contact_sheet", lambda *sheet, columns: (*sheet, columns))
+    groups = [("one", [0, 1]), *((f"net {place}", [place]) for place in range(2, 9))]
+    pictures, captions, columns = robustness.picture_rows(
+        groups, table, [row[2][0] for row in distorted]
+    )
+    assert len(pictures) == len(captions) == 9 * columns == 9 * 6
+    names = ["", "one", "net 2", "net 3", "net 4", "net 5", "net 6", "and 2 more"]
+    for line, cause in enumerate(robustness.CAUSES):
+        title, clean, *others = captions[6 * line : 6 * line + 6]
+        assert title.split("\n") == names
+        assert clean.split("\n") == ["clean", "37.50%", *["0.00%"] * 5]
+        assert np.array_equal(pictures[6 * line + 1], enlarge(images[0], robustness.SCALE))
+        unit, severities = robustness.CAUSES[cause]
+        for place, (caption, severity) in enumerate(zip(others, severities, strict=True)):
+            row = 1 + 4 * line + place
+            shown = f"{(0.75 + row / 100) / 2:.2%}"
+            assert caption.split("\n") == [f"{severity} {unit}", shown, *["0.00%"] * 5]
+            expected = enlarge(distorted[row][2][0], robustness.SCALE)
+            assert np.array_equal(pictures[6 * line + 2 + place], expected)
 
 
 def test_without_a_flag_it_reads_checkpoint_pt(run, dataset):

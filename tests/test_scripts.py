@@ -34,6 +34,13 @@ def trained(run, dataset):
     return dataset
 
 
+OF_THE_RUN = {
+    "index.html",
+    "confusion_matrix.png",
+    "learning_curve.png",
+}  # beside the mistakes' pictures
+
+
 def pictures(folder="misclassified_samples"):
     return sorted(path.name for path in Path(folder).glob("[0-9]*.png"))
 
@@ -161,7 +168,7 @@ def test_a_checkpoint_goes_through_a_link_to_its_file(run, dataset):
 
 
 def test_the_learning_rate_rises_to_the_highest_and_falls_to_zero():
-    rates = [train.learning_rate(step, 1000, 0.5) for step in range(1000)]
+    rates = [recipes.learning_rate(step, 1000, 0.5) for step in range(1000)]
     peak = rates.index(max(rates))
     assert max(rates) == 0.5 and 95 <= peak <= 105
     assert rates[0] == pytest.approx(0.5 / 100) and 0 < rates[-1] < 0.001
@@ -305,6 +312,111 @@ def test_the_report_adds_up(run, trained):
     assert sum(int(row[2]) for row in rows) == summary["errors"]
     p = summary["test_accuracy"]
     assert summary["standard_error"] == pytest.approx((p * (1 - p) / 100) ** 0.5)
+    low, high = summary["interval"]
+    assert f"{p:.2%} (95 % interval {low:.2%} to {high:.2%}), {summary['errors']} errors\n" in out
+
+
+def test_the_confusion_matrix_counts_every_image(run, trained):
+    _, out, _ = run(analysis.main, "--json")
+    model, _ = load_checkpoint(Path("checkpoint.pt"))
+    test = data.load("digits", "test")
+    expected = [[0] * 10 for _ in range(10)]
+    for true, predicted in zip(
+        test.labels, evaluate(model, test.images, test.labels).logits.argmax(1), strict=True
+    ):
+        expected[true][predicted] += 1
+    assert json.loads(out.splitlines()[-1])["confusion"] == expected
+    lines = out[out.index("true  predicted\n") :].splitlines()
+    assert lines[1].split() == list("0123456789")
+    shown = [line.split() for line in lines[2:12]]
+    assert [name for name, *_ in shown] == list("0123456789")
+    assert [[int(n.replace(".", "0")) for n in counts] for _, *counts in shown] == expected
+    assert len({len(line) for line in lines[1:12]}) == 1
+    with Image.open("misclassified_samples/confusion_matrix.png") as picture:
+        picture.load()
+
+
+def test_long_names_of_classes_head_the_rows_of_the_matrix_and_numbers_its_columns():
+    names = ["T-shirt/top", "x" * 300, *"abcdefgh"]
+    rows, columns = analysis.matrix_labels(names)
+    assert rows[0] == "0 T-shirt/top" and rows[1] == f"1 {'x' * 25}" and rows[9] == "9 h"
+    assert columns == list("0123456789")
+    assert analysis.matrix_labels(list("abcdefghij")) == (list("abcdefghij"), list("abcdefghij"))
+
+
+def test_as_many_mistakes_as_one_wants_of_one_confusion(run, trained):
+    def worst(*flags):
+        code, out, err = run(analysis.main, *flags, "--json")
+        assert (code, err) == (0, "")
+        worst = json.loads(out.splitlines()[-1])["worst"]
+        assert [re.findall(r"\d+", name)[-1] for name in pictures()] == [
+            str(mistake["index"]) for mistake in worst
+        ]
+        return worst, out
+
+    everything, out = worst("--count", 1000)
+    assert len(everything) > 25 and "there are fewer than 1000 mistakes\n" in out
+    assert worst("--count", 3)[0] == everything[:3]
+    assert worst()[0] == everything[:10]
+    true, predicted = everything[0]["true"], everything[0]["predicted"]
+    of_true = [m for m in everything if m["true"] == true]
+    read_so = [m for m in everything if m["predicted"] == predicted]
+    assert worst("--count", 1000, "--true", true)[0] == of_true
+    assert worst("--count", 1000, "--predicted", predicted)[0] == read_so
+    both, out = worst("--count", 1000, "--true", true, "--predicted", predicted)
+    assert both == [m for m in of_true if m in read_so]
+    assert f"the most confident mistakes of {true} read as {predicted}:\n" in out
+    assert f"there are fewer than 1000 mistakes of {true} read as {predicted}\n" in out
+    none, out = worst("--true", true, "--predicted", true)
+    assert none == [] and f"no mistakes of {true} read as {true}, so no pictures" in out
+    assert {path.name for path in Path("misclassified_samples").iterdir()} == OF_THE_RUN
+
+
+def test_a_hundred_mistakes_have_three_digits_and_a_sheet_holds_no_more(drawn, monkeypatch):
+    monkeypatch.setattr(analysis, "contact_sheet", lambda *sheet: sheet)
+
+    def files(count):
+        mistakes = [analysis.Mistake(i % 600, "1", "2", 1 - i / 1000) for i in range(count)]
+        *names, sheet = (pictures := analysis.picture_mistakes(mistakes, drawn[0]))
+        assert len(names) == count and sheet == "contact_sheet.png"
+        assert names == sorted(names)
+        assert len(pictures[sheet][1]) == len(pictures[sheet][0])  # a caption each
+        return names[0], len(pictures[sheet][0]), pictures[sheet][2]
+
+    assert files(10) == ("01_true-1_predicted-2_probability-1.0000_index-0.png", 10, 5)
+    assert files(99)[0].startswith("01_") and files(99)[1:] == (99, 10)
+    assert files(120)[0].startswith("001_") and files(120)[1:] == (100, 10)
+
+
+def test_the_learning_curve_is_of_the_run(run, trained, monkeypatch):
+    charts = []
+
+    def line_chart(title, points, limits, unit):
+        charts.append((title, points, limits))
+        return Image.new("RGB", (9, 9))
+
+    _, checkpoint = load_checkpoint(Path("checkpoint.pt"))
+    with monkeypatch.context() as patch:
+        patch.setattr(analysis, "line_chart", line_chart)
+        for history in checkpoint.history, checkpoint.history[:1]:
+            analysis.picture_learning(dataclasses.replace(checkpoint, history=history))
+    for index, history in (0, checkpoint.history), (3, checkpoint.history[:1]):
+        (_, losses, _), (title, accuracies, _), (_, rates, _) = charts[index : index + 3]
+        assert losses == [(entry["epoch"], entry["loss"]) for entry in history]
+        assert accuracies == [(entry["epoch"], 100 * entry["test_accuracy"]) for entry in history]
+        assert title == f"test accuracy in %, {accuracies[-1][1]:.2f} after the last epoch"
+        highest = checkpoint.settings["learning_rate"]
+        epoch, rate = max(rates, key=lambda point: point[1])
+        assert rate == highest and epoch == pytest.approx(0.2, abs=0.01)  # a tenth of two epochs
+        assert rates[0][1] == pytest.approx(0, abs=highest / 100)
+        # The run that was cut after one of two epochs was at 5 / 9 of the highest rate.
+        end = 0 if len(history) == 2 else highest * 5 / 9
+        assert rates[-1] == (len(history), pytest.approx(end))
+    for epochs in (1, 40):
+        run(train.main, "--dataset", "digits", "--epochs", epochs)
+        assert run(analysis.main)[0] == 0
+        with Image.open("misclassified_samples/learning_curve.png") as picture:
+            assert picture.size == (760, 660)
 
 
 def test_a_second_run_replaces_its_own_pictures_and_touches_nothing_else(run, trained):
@@ -321,7 +433,7 @@ def test_a_second_run_replaces_its_own_pictures_and_touches_nothing_else(run, tr
     second = set(pictures()) - {mine[2].name}
     assert second != set(first) and len(second) == 10
     assert {path.name for path in folder.iterdir()} == (
-        second | {path.name for path in mine} | {"contact_sheet.png", "index.html"}
+        second | {path.name for path in mine} | {"contact_sheet.png"} | OF_THE_RUN
     )
     assert all(path.read_text() == "mine" for path in mine)
 
@@ -338,8 +450,7 @@ def test_fewer_mistakes_than_ten_and_none(run, dataset, drawn):
         code, out, _ = run(analysis.main)
         assert code == 0 and len(pictures()) == wrong
         assert ("there are fewer than 10 mistakes" if wrong else "no mistakes") in out
-    (page,) = (dataset.parent / "misclassified_samples").iterdir()
-    assert page.name == "index.html"
+    assert {path.name for path in Path("misclassified_samples").iterdir()} == OF_THE_RUN
 
 
 def test_class_names_of_any_kind(run, tmp_path, drawn):
@@ -351,6 +462,9 @@ def test_class_names_of_any_kind(run, tmp_path, drawn):
     run(train.main, "--dataset", "d", "--epochs", 1)
     code, out, err = run(analysis.main)
     assert (code, err) == (0, "") and len(pictures()) == 10 and "T-shirt/top" in out
+    matrix = out[out.index("predicted\n") :].splitlines()[1:12]
+    assert max(map(len, matrix)) < 100 and matrix[0].split() == list("0123456789")
+    assert run(analysis.main, "--true", "", "--predicted", "お")[0] == 0
 
 
 # Bad input: one sentence on standard error, exit code 2, and nothing lost.
@@ -407,6 +521,9 @@ def test_bad_input_to_train(run, trained, flags, sentence):
         (["--output", "checkpoint.pt"], "cannot be written"),
         (["--output", "checkpoint.pt/folder"], "cannot be written"),
         (["--dataset", "fashion"], "has the classes Bag"),
+        (["--count", "0"], "'0' is not a whole number from 1 to 1000"),
+        (["--true", "10"], "--true '10' is none of the classes: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9"),
+        (["--predicted", "four"], "--predicted 'four' is none of the classes: 0, 1, 2, 3"),
     ],
 )
 def test_bad_input_to_analysis(run, trained, flags, sentence):

@@ -1,0 +1,84 @@
+"""Pictures of what is counted and measured: the confusion matrix and line charts."""
+
+import numpy as np
+import pytest
+import torch
+
+from digits import pictures
+
+WHITE, BLUE = (255, 255, 255), pictures.BLUE
+
+
+def test_errors_are_the_bluer_the_more_there_are_and_the_diagonal_is_grey():
+    counts = torch.zeros(10, 10, dtype=torch.int64)
+    counts[range(10), range(10)] = 1000
+    counts[4, 9], counts[9, 4] = 20, 10
+    names = list("0123456789")
+    picture = pictures.confusion_matrix(counts, names, names)
+    left, top = (side - 10 * pictures.CELL - pictures.GAP for side in picture.size)
+
+    def colour(true, predicted):  # near the corner of a cell, away from the number
+        x, y = (left + predicted * pictures.CELL + 5, top + true * pictures.CELL + 5)
+        return picture.getpixel((x, y))
+
+    assert colour(4, 9) == BLUE and colour(0, 1) == colour(9, 0) == WHITE
+    assert all(b < half < 255 for b, half in zip(BLUE, colour(9, 4), strict=True))
+    (grey,) = {colour(i, i) for i in range(10)}
+    assert len(set(grey)) == 1 and 150 < grey[0] < 250
+    # Every cell has its number: some pixel is of another colour than the corner.
+    for true in range(10):
+        for predicted in range(10):
+            x, y = left + predicted * pictures.CELL, top + true * pictures.CELL
+            cell = picture.crop((x + 5, y + 5, x + pictures.CELL - 5, y + pictures.CELL - 5))
+            assert len(cell.getcolors(10_000)) > 1
+
+
+def test_a_matrix_without_errors_and_one_with_long_names():
+    counts = 10**6 * torch.eye(10, dtype=torch.int64)
+    short, long = (pictures.confusion_matrix(counts, [n] * 10, ["0"] * 10) for n in ("a", "a" * 25))
+    assert short.height == long.height and long.width > short.width + 100
+
+
+@pytest.mark.parametrize(
+    "low, high, expected",
+    [
+        (0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]),
+        (0, 0.02, [0, 0.005, 0.01, 0.015, 0.02]),
+        (89.2, 100, [85, 90, 95, 100]),
+        (99, 100, [99, 99.2, 99.4, 99.6, 99.8, 100]),
+        (0, 100_000, [0, 20_000, 40_000, 60_000, 80_000, 100_000]),
+    ],
+)
+def test_ticks_are_round_numbers(low, high, expected):
+    assert pictures.ticks(low, high) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("low, high", [(0, 0), (0, 5e-324), (0, 1e-9), (0, 1e39), (100, 100)])
+def test_ticks_hold_all_there_is_to_show(low, high):
+    first, *_, last = marks = pictures.ticks(low, high)
+    assert 2 <= len(marks) <= 7 and first <= low <= high <= last and first < last
+
+
+def test_a_line_goes_through_its_points():
+    points = [(1, 0.9), (2, 0.1), (4, 0.5)]
+    width, height = pictures.CHART
+    left, top, right, bottom = pictures.MARGIN
+
+    def blue(points, x, y):  # around a place of the chart, whose axes end at 4 and 1
+        picture = np.asarray(pictures.line_chart("title", points, (0, 1), "epoch"))
+        across = round(left + x / 4 * (width - left - right))
+        down = round(height - bottom - y * (height - top - bottom))
+        around = picture[max(0, down - 2) : down + 3, across - 2 : across + 3]
+        return (around == BLUE).all(-1).any()
+
+    for x, y in [*points, (1.5, 0.5), (3, 0.3)]:
+        assert blue(points, x, y)
+    for x, y in [(1, 0.1), (2, 0.9), (3, 0.5)]:
+        assert not blue(points, x, y)
+    assert blue([(4, 0.5)], 4, 0.5)  # a run of one epoch has one point, and no line
+
+
+def test_pictures_stand_below_one_another():
+    parts = [pictures.line_chart(title, [(1, 1)], (0, 1), "epoch") for title in ("a", "b")]
+    whole = np.asarray(pictures.stack(parts))
+    assert np.array_equal(whole, np.concatenate([np.asarray(part) for part in parts]))
