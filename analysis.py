@@ -131,11 +131,11 @@ def load_training(dataset, validation):
 def find_traits(mistakes, test, training, wrong):
     """The mistakes with traits; print how often each is seen among all of wrong, bool [N]."""
     comparison = traits.compare(test.images, test.labels, training.images, training.labels)
-    print(f"\n{'trait':14}  mistakes  correct  ratio  95 % interval")
+    print(f"\n{'trait':14}  mistakes  correct  excess  ratio  95 % interval")
     for row in traits.frequencies(comparison, wrong):
         print(
-            f"{row.trait:14}  {row.mistakes:8.1%}  {row.correct:7.1%}  {row.ratio:5.2f}  "
-            f"{row.low:.2f} to {row.high:.2f}"
+            f"{row.trait:14}  {row.mistakes:8.1%}  {row.correct:7.1%}  "
+            f"{row.mistakes - row.correct:6.1%}  {row.ratio:5.2f}  {row.low:.2f} to {row.high:.2f}"
         )
     return [m._replace(trait=traits.describe(comparison, m.index)) for m in mistakes]
 

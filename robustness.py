@@ -148,6 +148,10 @@ def load_networks(paths, dataset=None):
         dataset = dataset or checkpoint.dataset  # of the first, and the same for all
         models.append(model)
         checkpoints.append(checkpoint)
+        if len({checkpoint.validation(dataset) for checkpoint in checkpoints}) > 1:
+            raise cli.InputError(
+                f"checkpoint {path} is judged by other images than {paths[0]}: see --validation"
+            )
     return models, checkpoints, test, dataset
 
 
@@ -247,7 +251,8 @@ def main():
     cli.show(device=devices.describe(device))
     for path, checkpoint in zip(args.checkpoint, checkpoints, strict=True):
         cli.show(checkpoint=f"{path}: {checkpoint.summary}")
-    cli.show(dataset=f"{dataset}: {len(test.labels):,} test images")
+    kind = "validation" if checkpoints[0].validation(dataset) else "test"
+    cli.show(dataset=f"{dataset}: {len(test.labels):,} {kind} images")
     print()
     groups = group(tell_apart(args.checkpoint), checkpoints)
     table, sheet = print_table(groups, models, test, device)

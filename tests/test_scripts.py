@@ -290,8 +290,9 @@ def test_traits_are_told_of_the_mistakes_and_of_each_picture(run, trained):
     model, _ = load_checkpoint(trained.parent / "checkpoint.pt")
     wrong = evaluate(model, test.images, test.labels).logits.argmax(1) != test.labels
     for row in traits.frequencies(comparison, wrong):
-        shown = re.search(rf"^{row.trait} +([\d.]+)% +([\d.]+)% +([\d.]+)", out, re.M)
-        expected = 100 * row.mistakes, 100 * row.correct, row.ratio
+        shown = re.search(rf"^{row.trait} +([\d.]+)% +([\d.]+)% +([-\d.]+)% +([\d.]+)", out, re.M)
+        excess = row.mistakes - row.correct
+        expected = 100 * row.mistakes, 100 * row.correct, 100 * excess, row.ratio
         assert [float(x) for x in shown.groups()] == pytest.approx(expected, abs=0.06)
 
 
