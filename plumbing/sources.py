@@ -160,13 +160,17 @@ def _read(table, where):
     class_names = class_names + [f"output {index}" for index in range(len(class_names), 10)]
     labels = _check_labels(list(table[label_column]), where)
 
-    encoded = table.cast_column(image_column, datasets.Image(decode=False))[image_column]
+    encoded = table.cast_column(image_column, datasets.Image(decode=False))
+    parts = encoded.select_columns(image_column).with_format("arrow").iter(1000)
+    encoded = (image for part in parts for image in part[image_column].to_pylist())
     images = np.empty((len(table), 28, 28), np.uint8)
-    for row, image in enumerate(tqdm(encoded, "decoding", disable=None)):
-        try:
-            images[row] = _pixels(image)
-        except Exception as error:  # Pillow reports a damaged file in many ways.
-            raise InputError(f"{where}, row {row}: not a usable image: {error}") from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Pillow, about what is refused or can be read
+        for row, image in enumerate(tqdm(encoded, "decoding", len(table), disable=None)):
+            try:
+                images[row] = _pixels(image)
+            except Exception as error:  # Pillow reports a damaged file in many ways.
+                raise InputError(f"{where}, row {row}: not a usable image: {error}") from error
     return Pixels(images, labels, class_names, turned=False)
 
 
@@ -219,15 +223,15 @@ def _pixels(encoded):
     if not encoded["bytes"] and not os.path.isfile(encoded["path"] or ""):
         raise ValueError("neither bytes nor a file")
     source = io.BytesIO(encoded["bytes"]) if encoded["bytes"] else encoded["path"]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of Pillow, about what is refused or can be read
-        image = Image.open(source, formats=PICTURE_FORMATS)
-        refused = f"{image.width} x {image.height} {image.mode}, and not 28 x 28 grey (L)"
-        if image.size != (28, 28) or image.mode[0] in "IF":  # 16 or 32 bits a pixel
+    image = Image.open(source, formats=PICTURE_FORMATS)
+    if image.mode == "L" and image.size == (28, 28):
+        return np.asarray(image)
+    refused = f"{image.width} x {image.height} {image.mode}, and not 28 x 28 grey (L)"
+    if image.size != (28, 28) or image.mode[0] in "IF":  # 16 or 32 bits a pixel
+        raise ValueError(refused)
+    grey = image.convert("L")
+    if image.mode != "1":  # Many programs save grey as red, green and blue alike.
+        colour, same = (np.asarray(each.convert("RGBA")) for each in (image, grey))
+        if not np.array_equal(colour, same):
             raise ValueError(refused)
-        grey = image.convert("L")
-        if image.mode not in ("L", "1"):  # Many programs save grey as red, green and blue alike.
-            colour, same = (np.asarray(each.convert("RGBA")) for each in (image, grey))
-            if not np.array_equal(colour, same):
-                raise ValueError(refused)
-        return np.asarray(grey)
+    return np.asarray(grey)
