@@ -39,6 +39,11 @@ def wait_for(happened, process=None, seconds=60):
         time.sleep(0.001)
 
 
+def heed_ctrl_c():
+    """Let Ctrl-C reach a process: under nohup or behind an & it is ignored from the start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def _prepared(work, arguments):
     for number, name in enumerate(("out", "err"), start=1):
         os.dup2(os.open(name, os.O_CREAT | os.O_WRONLY | os.O_APPEND), number)

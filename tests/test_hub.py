@@ -18,7 +18,7 @@ import huggingface_hub
 import pytest
 import torch
 from conftest import NOWHERE, ROOT
-from processes import wait_for
+from processes import heed_ctrl_c, wait_for
 from torchvision.datasets import MNIST
 
 import data
@@ -219,7 +219,8 @@ def test_a_download_that_stops_is_given_up(server, monkeypatch, end):
 def test_ctrl_c_ends_a_download_at_once(server):
     server.send = lambda handler, name: handler.hang()
     script = [sys.executable, ROOT / "train.py", "--dataset", "a/b"]
-    with subprocess.Popen(script, stderr=subprocess.PIPE, text=True) as process:
+    pipe = {"stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(script, preexec_fn=heed_ctrl_c, **pipe) as process:
         wait_for(lambda: any("/resolve/" in path for path in server.asked))
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=10)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from processes import wait_for
+from processes import heed_ctrl_c, wait_for
 
 from plumbing import install as installer
 
@@ -381,6 +381,7 @@ except KeyboardInterrupt:
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        preexec_fn=heed_ctrl_c,
     )
     wait_for((project / "started").exists)
     os.killpg(process.pid, signal.SIGINT)
