@@ -586,9 +586,7 @@ def test_images(choices, monkeypatch):
     draw = choices.draw
     content = image(draw)
     with bounded(), warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # as sources._read() does, which makes a sentence of any error
+        warnings.simplefilter("ignore")  # as sources._read() does; it makes sentences of errors
         try:
             pixels = sources._pixels({"bytes": content, "path": None})
         except Exception:
