@@ -86,7 +86,7 @@ def seeds(text):
         found = range(int(first), int(last) + 1) if dash else range(int(first))
     except ValueError:
         found = range(0)
-    if not 2 <= len(found) <= 1000 or not 0 <= found.start < found.stop <= 2**32:
+    if not 0 <= found.start < found.stop <= 2**32 or not 2 <= len(found) <= 1000:
         raise argparse.ArgumentTypeError(f"{text!r} is neither 2 to 1000 nor a range like 3-7")
     return found
 

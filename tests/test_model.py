@@ -187,6 +187,18 @@ def test_a_checkpoint_of_the_first_version_is_read(tmp_path, model):
     assert checkpoint.frame == {"side": 20, "centre": "mass"}
 
 
+@pytest.mark.parametrize("name", ["validation", "turned", "threads"])
+@pytest.mark.parametrize("value", ["many", -1, 0.5, 10**30])
+def test_settings_that_no_flag_takes_are_refused(tmp_path, model, name, value):
+    path = tmp_path / "c.pt"
+    save_network(model, path)
+    state = torch.load(path, weights_only=True)
+    state["settings"][name] = value
+    torch.save(state, path)
+    with pytest.raises(InputError, match="damaged"):
+        load_checkpoint(path)
+
+
 def test_a_checkpoint_of_a_later_version_says_so(tmp_path, model):
     path = tmp_path / "c.pt"
     save_network(model, path)

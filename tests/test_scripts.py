@@ -487,6 +487,7 @@ def test_class_names_of_any_kind(run, tmp_path, drawn):
         (["--occlusion", "nan"], "'nan' is not a number from 0 to 1"),
         (["--seeds", "1"], "'1' is neither 2 to 1000 nor a range like 3-7"),
         (["--seeds", "7-3"], "'7-3' is neither"),
+        (["--seeds", "9" * 20], "9' is neither"),
         (["--seeds", "3", "--seed", "1"], "--seeds goes with neither --seed nor --resume"),
         (["--seed", "-1"], "'-1' is not a whole number from 0 to 4294967295"),
         (["--recipe", "slow"], "invalid choice: 'slow'"),
