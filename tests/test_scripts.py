@@ -142,6 +142,14 @@ def test_validation_images_are_not_trained_on_and_take_the_place_of_the_test_ima
     assert checkpoint.settings["validation"] == 100
     assert "on digits without its last 100 training images" in checkpoint.summary
 
+    for script in analysis, robustness:
+        code, out, _ = run(script.main)
+        assert code == 0 and "100 validation images" in out
+    assert run(train.main, *flags, "--checkpoint", "whole.pt")[0] == 0
+    code, _, err = run(robustness.main, "--checkpoint", "checkpoint.pt", "whole.pt")
+    assert code == 2 and "whole.pt is judged by other images than checkpoint.pt" in err
+    assert "100 test images" in run(analysis.main, "--dataset", "digits/test.parquet")[1]
+
     # The same weights as of a dataset that ends there.
     rows = list(training.images[:400].numpy()), training.labels[:400].tolist()
     write_split(Path("fewer/train.parquet"), *rows)
