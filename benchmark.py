@@ -14,9 +14,12 @@ import json
 import os
 import re
 import shlex
+import shutil
+import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 
@@ -30,7 +33,7 @@ from tqdm import tqdm
 import data
 import train
 from model import MLP, evaluate
-from plumbing import devices
+from plumbing import devices, sources
 from plumbing.files import scratch_folder
 from plumbing.optimizer import Adam, fast_products
 from recipes import RECIPES
@@ -73,9 +76,11 @@ class BatchedPictures(Pictures):
         return [*zip(map(self.to_tensor, rows["image"]), rows["label"], strict=True)]
 
 
-def tutorial(dataset, test, device):
+def tutorial(dataset, test, device, workers=0):
     """The loop of most tutorials."""
-    loader = DataLoader(dataset, batch_size=64, shuffle=True)
+    loader = DataLoader(
+        dataset, batch_size=64, shuffle=True, num_workers=workers, persistent_workers=workers > 0
+    )
     model = MLP().to(device)
     criterion = nn.CrossEntropyLoss()
     optimizer = torch.optim.Adam(model.parameters())
@@ -130,15 +135,26 @@ def matrix_products(count, device):
         yield epoch, lambda: 0.0
 
 
+def tensors(split):
+    return TensorDataset(data.to_float(split.images).cpu(), split.labels.cpu())
+
+
+# Workers: as many as there are threads.
 LOOPS = {
     "DataLoader, picture by picture": lambda table, training, test, device: tutorial(
         Pictures(table), test, device
+    ),
+    "DataLoader, the same with workers": lambda table, training, test, device: tutorial(
+        Pictures(table), test, device, torch.get_num_threads()
     ),
     "DataLoader, 64 pictures at once": lambda table, training, test, device: tutorial(
         BatchedPictures(table), test, device
     ),
     "DataLoader, TensorDataset": lambda table, training, test, device: tutorial(
-        TensorDataset(data.to_float(training.images), training.labels), test, device
+        tensors(training), test, device
+    ),
+    "DataLoader, tensors and workers": lambda table, training, test, device: tutorial(
+        tensors(training), test, device, torch.get_num_threads()
     ),
     "scikit-learn, MLPClassifier": lambda table, training, test, device: scikit_learn(
         training, test
@@ -211,7 +227,8 @@ def measure_loops(dataset, images, device):
         raise OSError("a process with a loop has ended, see above") from None
     finally:
         for process in processes.values():
-            process.kill()
+            with suppress(ProcessLookupError):  # it has ended
+                os.killpg(process.pid, signal.SIGKILL)  # with the workers of its DataLoader
             process.communicate()
 
     seconds = {name: median(s for _, s, _ in history) for name, history in histories.items()}
@@ -226,6 +243,8 @@ def measure_loops(dataset, images, device):
                 "n": len(history),
                 "times_quick": seconds[name] / seconds["train.py, recipe quick"],
                 "share_of_limit": seconds["the matrix products alone"] / seconds[name],
+                "runs": sum(epoch == 1 for epoch, _, _ in history),
+                "arrived": len(arrived),
                 "epochs_to_target": median(epochs for epochs, _ in arrived) if arrived else None,
                 "seconds_to_target": median(total for _, total in arrived) if arrived else None,
             }
@@ -235,17 +254,17 @@ def measure_loops(dataset, images, device):
 
 def print_loops(rows):
     print(
-        f"\n{'loop':32}  batch  s an epoch   n  times quick  limit / this  "
-        f"epochs, s to {TARGET:.1%}"
+        f"\n{'loop':33}  batch  s an epoch   n  times quick  limit / this  "
+        f"epochs, s to {TARGET:.1%} (runs)"
     )
     for row in rows:
-        if row["seconds_to_target"]:
-            arrival = f"{row['epochs_to_target']:g}, {row['seconds_to_target']:.2f}"
-        else:
-            arrival = "-"
+        arrival = f"- ({row['arrived']} of {row['runs']})"
+        if row["arrived"]:
+            epochs, seconds = row["epochs_to_target"], row["seconds_to_target"]
+            arrival = f"{epochs:g}, {seconds:.2f}{arrival[1:]}"
         print(
-            f"{row['loop']:32}  {row['batch_size']:5}  {row['seconds']:10.3f}  {row['n']:2}  "
-            f"{row['times_quick']:11.2f}  {row['share_of_limit']:12.1%}  {arrival:>20}"
+            f"{row['loop']:33}  {row['batch_size']:5}  {row['seconds']:10.3f}  {row['n']:2}  "
+            f"{row['times_quick']:11.2f}  {row['share_of_limit']:12.1%}  {arrival:>27}"
         )
 
 
@@ -281,22 +300,21 @@ def run_process(*arguments, folder):
 
 
 def measure_processes(images, folder, device):
-    """A list of dicts, one per process, of which all but two take turns."""
+    """A list of dicts, one per process; all but the slowest take turns."""
     call = f"import benchmark; benchmark.ordinary_process({str(images)!r}, {str(device)!r})"
     quick = [ROOT / "train.py", "--recipe", "quick", "--dataset", images, "--device", device]
-    warm = {
-        "python -c 'import torch'": ["-c", "import torch"],
+    slow = f"DataLoader, picture by picture, {ROUNDS} epochs"
+    seconds = {slow: [run_process("-c", call, folder=folder)[0]]}
+    turns = {
+        "train.py --recipe quick, first run": quick,
         "train.py --recipe quick": quick,
         "analysis.py": [ROOT / "analysis.py", "--device", device],
         "robustness.py": [ROOT / "robustness.py", "--device", device],
+        "python -c 'import torch'": ["-c", "import torch"],
     }
-    once = {
-        "train.py --recipe quick, first run": quick,
-        f"DataLoader, picture by picture, {ROUNDS} epochs": ["-c", call],
-    }
-    seconds = {name: [run_process(*a, folder=folder)[0]] for name, a in once.items()}
     for _ in range(PROCESS_ROUNDS):
-        for name, arguments in warm.items():
+        shutil.rmtree(folder / sources.CACHE, ignore_errors=True)  # what a first run does not have
+        for name, arguments in turns.items():
             seconds.setdefault(name, []).append(run_process(*arguments, folder=folder)[0])
     return [
         {"process": name, "seconds": median(values), "n": len(values)}
@@ -310,8 +328,10 @@ def print_processes(rows):
         print(f"{row['process']:42}  {row['seconds']:7.2f}  {row['n']}")
 
 
-def peak_memory():
-    """The bytes of memory that this process has had at most."""
+def peak_memory(device):
+    """The bytes that this process has had at most, of a GPU's memory if it works on one."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
     try:
         status = Path("/proc/self/status").read_text()
     except FileNotFoundError:  # not Linux
@@ -335,12 +355,12 @@ def grow(count, device):
         middle = time.perf_counter()
         accuracy()
         end = time.perf_counter()
-        memory.append(peak_memory())
+        memory.append(peak_memory(split.images.device))
     print(json.dumps([middle - start, end - middle, (memory[1] - memory[0]) / 1e6]))
 
 
 def measure_growth(folder, device):
-    """A list of dicts, one per number of images, each measured in a process of its own."""
+    """A list of dicts, one per number of images, each measured once, in a process of its own."""
     rows = []
     for count in GROWTH:
         call = f"import benchmark; benchmark.grow({count}, {str(device)!r})"
@@ -351,7 +371,7 @@ def measure_growth(folder, device):
 
 
 def print_growth(rows):
-    print("\n images  s an epoch  s to evaluate  MB taken  MB of images")
+    print("\n images  s an epoch  s to evaluate  MB taken  MB of images (n = 1)")
     for row in rows:
         print(
             f"{row['images']:7,}  {row['epoch_seconds']:10.2f}  {row['evaluation_seconds']:13.2f}  "

@@ -184,13 +184,12 @@ def print_seeds(args, summaries, warning):
     cli.print_json(args.json, test_accuracy=mean, standard_deviation=deviation, runs=runs)
 
 
-def print_header(args, recipe, device, count, test, warning, before):
-    kind, seeds = "validation " if args.validation else "", args.seeds
+def print_header(args, recipe, count, test, warning, before):
+    kind, seeds = "validation" if args.validation else "test", args.seeds
     cli.show(
-        device=devices.describe(device),
-        dataset=f"{args.dataset}: {count:,} + {len(test.images):,} {kind}images"
-        + ", dark on light: turned around" * test.turned,
         warning=warning,
+        images=f"{count:,} training, {len(test.images):,} {kind}"
+        + ", dark on light: turned around" * test.turned,
         network=f"784-128-10, {sum(p.numel() for p in MLP().parameters()):,} parameters",
         recipe=f"{args.recipe}: {recipes.describe(recipe)}, "
         + (f"seeds {seeds[0]} to {seeds[-1]}" if seeds else f"seed {args.seed}"),
@@ -198,7 +197,8 @@ def print_header(args, recipe, device, count, test, warning, before):
         resuming=before and f"{args.checkpoint} after {before.epoch} epochs",
     )
     first = " seed        " if seeds else "epoch    loss"
-    print(f"\n{first}  {kind.strip() or 'test accuracy':>13}  errors  seconds")
+    kind = kind if args.validation else "test accuracy"
+    print(f"\n{first}  {kind:>13}  errors  seconds")
 
 
 def main():
@@ -214,6 +214,8 @@ def main():
     for path in paths.values():
         check_writable(path)
 
+    # Before the images, because a first run decodes or even downloads them.
+    cli.show(device=devices.describe(device), dataset=args.dataset or data.MNIST)
     args.dataset, training, test, warning = data.load_splits(args.dataset, args.validation)
     if warning:
         for path in paths.values():
@@ -224,7 +226,7 @@ def main():
     training = data.add_drawn(training, recipe.drawn, args.dataset)
     training, test = training.to(device), test.to(device)  # once, as bytes
 
-    print_header(args, recipe, device, count, test, warning, before)
+    print_header(args, recipe, count, test, warning, before)
     report = None if args.seeds else print_epoch
     summaries = (
         summarize(path, *run(path, recipe, training, test, seed, facts, before, report), device)

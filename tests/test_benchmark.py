@@ -63,6 +63,12 @@ def test_memory_grows_with_the_images_alone():
         assert 784 * count / 1e6 <= megabytes <= 784 * count / 1e6 + 200
 
 
+def test_on_a_gpu_its_own_memory_counts(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: (str(device), 7))
+    assert benchmark.peak_memory(torch.device("cuda", 1)) == ("cuda:1", 7)
+    assert benchmark.peak_memory(torch.device("cpu")) > 2**20
+
+
 def test_the_way_to_the_target_is_counted_anew_in_each_run():
     def arrivals(*accuracies):
         return [*benchmark.arrivals([(epoch, 1.0, accuracy) for epoch, accuracy in accuracies])]
@@ -96,7 +102,7 @@ def test_the_tables(run, tmp_path, dataset, monkeypatch):
     loops, processes, growth = (summary[key] for key in ("loops", "processes", "growth"))
     assert [row["loop"] for row in loops] == names
     quick, limit = loops
-    assert [row["n"] for row in loops] == [4, 4]
+    assert [(row["n"], row["runs"], row["arrived"]) for row in loops] == [(4, 1, 0)] * 2
     for row in loops:
         assert row["seconds"] > 0
         assert row["times_quick"] == row["seconds"] / quick["seconds"]
@@ -105,6 +111,8 @@ def test_the_tables(run, tmp_path, dataset, monkeypatch):
     for row in processes:
         assert any(row["process"] in line and f"{row['seconds']:.2f}" in line for line in shown)
     assert [row["images"] for row in growth] == [600, 1200]
+    assert [row["n"] for row in processes] == [1] * len(processes)
+    assert any("first run" in row["process"] for row in processes)
     assert not list(tmp_path.glob("*.pt"))
 
 

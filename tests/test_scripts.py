@@ -49,9 +49,12 @@ def test_train_prints_a_header_a_line_per_epoch_and_a_summary(run, dataset):
     code, out, err = run(train.main, "--dataset", "digits", "--epochs", 3, "--seed", 7, "--json")
     assert (code, err) == (0, "")
     lines = out.splitlines()
-    headings = ["device", "dataset", "network", "recipe", "distortion"]
-    assert [line.split()[0] for line in lines[:5]] == headings
-    assert "500 + 100 images" in lines[1] and "101,770 parameters" in lines[2]
+    headings = ["device", "dataset", "images", "network", "recipe", "distortion"]
+    assert [line.split()[0] for line in lines[:6]] == headings
+    assert lines[2:4] == [
+        "images      500 training, 100 test",
+        "network     784-128-10, 101,770 parameters",
+    ]
     table = lines[lines.index("") + 1 :][:4]
     assert [line.split()[0] for line in table] == ["epoch", "1", "2", "3"]
     assert len({len(line) for line in table}) == 1
@@ -134,7 +137,9 @@ def test_a_run_for_each_seed_is_the_run_of_that_seed(run, dataset):
 def test_validation_images_are_not_trained_on_and_take_the_place_of_the_test_images(run, dataset):
     flags = "--dataset", "digits", "--epochs", 2
     code, out, _ = run(train.main, *flags, "--validation", 100, "--json")
-    assert code == 0 and "400 + 100 validation images" in out and "of the validation images" in out
+    assert (
+        code == 0 and "400 training, 100 validation\n" in out and "of the validation images" in out
+    )
     model, checkpoint = load_checkpoint(Path("checkpoint.pt"))
     training = data.load("digits", "train")
     result = evaluate(model, training.images[400:], training.labels[400:])
@@ -197,7 +202,7 @@ def test_without_mnist_it_trains_on_drawn_digits_and_says_so(run):
     assert "Hugging Face Hub: cannot be reached" in warning and "DATASET=folder" in warning
     assert lines.count(warning) == 2
     assert lines.index(warning) < lines.index("") and checkpoint == "checkpoint  checkpoint.pt"
-    assert "dataset     synthetic: 12,000 + 2,000 images" in lines
+    assert "images      12,000 training, 2,000 test" in lines
     assert json.loads(summary)["dataset"] == "synthetic"
     assert run(analysis.main)[0] == 0  # on the digits that it was trained on
 
@@ -226,7 +231,8 @@ def test_only_mnist_that_cannot_be_reached_is_replaced(run, monkeypatch):
 
 def test_mnist_by_its_name_is_never_replaced(run):
     code, out, err = run(train.main, "--dataset", data.MNIST, "--epochs", 1)
-    assert (code, out) == (2, "") and "Hub: cannot be reached" in err
+    assert code == 2 and out.endswith(f"\ndataset     {data.MNIST}\n")
+    assert "Hub: cannot be reached" in err
     assert not Path("checkpoint.pt").exists()
 
 
