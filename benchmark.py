@@ -35,7 +35,7 @@ import train
 from model import MLP, evaluate
 from plumbing import devices, sources
 from plumbing.files import scratch_folder
-from plumbing.optimizer import Adam, fast_products
+from plumbing.optimizer import Adam, fast_products, multiplies_bfloat16
 from recipes import RECIPES
 
 ROOT = Path(__file__).resolve().parent
@@ -119,8 +119,12 @@ def this_project(training, test, recipe):
 
 def matrix_products(count, device):
     """What no loop can do without: the products of an epoch of `count` images, and nothing else."""
-    images, hidden, logits = (torch.rand(BATCH_SIZE, n, device=device) for n in (784, 128, 10))
-    weight, last_weight = (torch.rand(n, m, device=device) for n, m in ((128, 784), (10, 128)))
+    sizes = (BATCH_SIZE, 784), (BATCH_SIZE, 128), (BATCH_SIZE, 10), (128, 784), (10, 128)
+    # As numbers of the kind that fast_products makes of them on this device.
+    on_cpu = torch.device(device).type == "cpu"
+    kind = torch.bfloat16 if on_cpu and multiplies_bfloat16() else torch.float32
+    tensors = (torch.rand(size, device=device).to(kind) for size in sizes)
+    images, hidden, logits, weight, last_weight = tensors
     like = hidden, logits, last_weight, hidden, weight
     results = [torch.empty_like(tensor) for tensor in like]
     for epoch in itertools.count(1):
