@@ -146,7 +146,8 @@ class Batches:
         for indices in order.split(max(1, BLOCK // self.batch_size) * self.batch_size):
             block = [indices]
             if self.distortion != distort.Distortion():
-                block += distort.draw_parameters(len(indices), self.distortion, generator)
+                drawn = distort.draw_parameters(len(indices), self.distortion, generator)
+                block += [tensor for tensor in drawn if tensor is not None]
             batches = (tensor.to(self.images.device).split(self.batch_size) for tensor in block)
             for index, *parameters in zip(*batches, strict=True):
                 # index_select is up to 30 times faster than images[index] on a CPU.

@@ -45,10 +45,10 @@ def affine(rotation=0.0, slant=0.0, width=1.0, height=1.0, right=0.0, down=0.0):
 def warp(images, matrices):
     """Images moved by the matrices [N, 2, 3] of affine(), with bilinear interpolation."""
     # One product for the batch: F.affine_grid is eight times slower on a CPU. grid_sample's unit is
-    # half the width of an image, and with 16 pixels nothing is rounded: the identity is exact.
+    # half the width of an image, 14 pixels.
     _, places = constants(images.device)
-    grid = (matrices.reshape(-1, 3) / 16 @ places).view(-1, 2, 28, 28).permute(0, 2, 3, 1)
-    return F.grid_sample(F.pad(images, (2, 2, 2, 2)), grid, align_corners=False)
+    grid = (matrices.reshape(-1, 3) / 14 @ places).view(-1, 2, 28, 28).permute(0, 2, 3, 1)
+    return F.grid_sample(images, grid, align_corners=False)
 
 
 def pen(start, end, radius):
@@ -103,12 +103,12 @@ class Distortion:
 
 
 class Parameters(NamedTuple):
-    """What is random in the distortion of N images."""
+    """What is random in the distortion of N images; None is what it does not use."""
 
     matrices: torch.Tensor  # [N, 2, 3], of affine()
-    patches: torch.Tensor  # [N, 2, 2], two corners
-    strokes: torch.Tensor  # [N, 3, 2], of bend()
-    radius: torch.Tensor  # [N], of the pen
+    patches: torch.Tensor | None = None  # [N, 2, 2], two corners
+    strokes: torch.Tensor | None = None  # [N, 3, 2], of bend()
+    radius: torch.Tensor | None = None  # [N], of the pen
 
 
 def draw_parameters(count, distortion, generator):
@@ -126,14 +126,13 @@ def draw_parameters(count, distortion, generator):
         amplitude * uniform(-highest, highest)
         for highest in (distortion.rotation, distortion.slant, distortion.shift, distortion.shift)
     )
+    matrices = affine(rotation, slant, width, height, right, down)
+    if not (distortion.occlusion or distortion.extra_writing):
+        return Parameters(matrices)
     middle, half = uniform(-10, 10, 2), uniform(2, 7, 2)
     strokes = uniform(-14, 14, 1, 2) + uniform(-9, 9, 3, 2)
-    return Parameters(
-        affine(rotation, slant, width, height, right, down),
-        torch.stack([middle - half, middle + half], 1),
-        strokes,
-        uniform(0.5, 1.8),
-    )
+    corners = torch.stack([middle - half, middle + half], 1)
+    return Parameters(matrices, corners, strokes, uniform(0.5, 1.8))
 
 
 def apply(images, parameters, patches, strokes):
