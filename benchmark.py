@@ -111,7 +111,7 @@ def scikit_learn(training, test):
 def this_project(training, test, recipe):
     for seed in itertools.count():
         torch.manual_seed(seed)
-        model = MLP().to(training.images.device)
+        model = MLP(recipe.deslant > 0).to(training.images.device)
         optimizer = Adam(model, recipe.beta1, recipe.beta2)
         for epoch, _ in train.train(model, optimizer, training, recipe, seed):
             yield epoch, lambda model=model: evaluate(model, test.images, test.labels).accuracy

@@ -20,6 +20,7 @@ def fill_page(model, checkpoint):
     network = {
         "class_names": checkpoint.class_names,
         "frame": checkpoint.frame,
+        "deslant": model.deslant,
         "about": f"The network reads {checkpoint.test_accuracy:.2%} of its test images right, "
         f"after {checkpoint.epoch} epochs of recipe {checkpoint.settings['recipe']}.",
         "weights": [

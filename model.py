@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import data
+from digits import distort
 from plumbing import checkpoint as checkpoints
 from plumbing.cli import InputError
 
@@ -14,16 +15,24 @@ EVALUATION_BATCH = 1000  # images: small enough for the caches of a CPU
 
 
 class MLP(nn.Module):
-    """784-128-10: from images [N, 1, 28, 28] in [0, 1] to logits [N, 10]; 101,770 parameters."""
+    """784-128-10: from images [N, 1, 28, 28] in [0, 1] to logits [N, 10]; 101,770 parameters.
 
-    def __init__(self):
+    With `deslant` the slant is taken out of the images first.
+    """
+
+    def __init__(self, deslant=False):
         super().__init__()
+        self.deslant = deslant
         self.layers = nn.Sequential(
             nn.Flatten(), nn.Linear(28 * 28, 128), nn.ReLU(), nn.Linear(128, 10)
         )
 
     def forward(self, images):
-        return self.layers(images)
+        return self.layers(self.upright(images))
+
+    def upright(self, images):
+        """What the layers see of images."""
+        return distort.deslant(images) if self.deslant else images
 
 
 class Evaluation(NamedTuple):
@@ -63,14 +72,14 @@ def evaluate(model, images, labels):
 @torch.inference_mode()
 def activations(model, images):
     """What the hidden layer makes, after ReLU, of images uint8 [N, 28, 28]: float32 [N, 128]."""
-    hidden = model.layers[:-1]
-    return torch.cat([hidden(data.to_float(batch)) for batch in images.split(EVALUATION_BATCH)])
+    hidden, batches = model.layers[:-1], images.split(EVALUATION_BATCH)
+    return torch.cat([hidden(model.upright(data.to_float(batch))) for batch in batches])
 
 
 def load_checkpoint(path):
     """(model on the CPU, Checkpoint); InputError where there is none, or none that is valid."""
     checkpoint = checkpoints.read(path)
-    model = MLP()
+    model = MLP(deslant=checkpoint.settings.get("deslant", 0) > 0)
     try:
         model.load_state_dict(checkpoint.weights)
     except Exception as error:

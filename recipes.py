@@ -20,6 +20,7 @@ class Recipe:
     beta1: float = setting(KEPT.format("of the gradient"), 0, 0.99999, default=0.9)
     beta2: float = setting(KEPT.format("of the squared gradient"), 0, 0.99999, default=0.999)
     drawn: int = setting("drawn digits an epoch, beside the training images", 0, 10**6, default=0)
+    deslant: int = setting("1: take the slant out of images first; 0: do not", 0, 1, default=0)
     distortion: Distortion = Distortion()
 
 
@@ -40,6 +41,7 @@ RECIPES = {
         batch_size=512,
         learning_rate=0.01,
         drawn=15_000,
+        deslant=1,
         distortion=Distortion(rotation=20, slant=20, smallest=0.8, largest=1.25, shift=2),
     ),
     "robust": Recipe(

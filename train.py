@@ -62,7 +62,7 @@ def run(path, recipe, training, test, seed, facts, before=None, report=None):
     each epoch.
     """
     torch.manual_seed(seed)
-    model = MLP().to(training.images.device)
+    model = MLP(recipe.deslant > 0).to(training.images.device)
     optimizer = Adam(model, recipe.beta1, recipe.beta2)
     if before:
         count = len(training.images) - (data.POOL - 1) * recipe.drawn  # of an epoch

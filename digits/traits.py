@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from scipy import ndimage
 
-from digits.distort import PIXEL, affine, warp
+from digits.distort import affine, lean, warp
 
 TRAITS = {  # and how a value of it is written
     "slant": "{:+.0f} degrees",
@@ -57,8 +57,7 @@ class Frequency(NamedTuple):
 def measure(images):
     """The measures of images uint8 [N, 28, 28], by name, each float32 [N].
 
-    slant: degrees from upright, clockwise, by the second-order moments (as LeCun et al. 1998
-        deslanted MNIST, "Gradient-based learning applied to document recognition").
+    slant: degrees from upright, clockwise; see distort.lean().
     proportion: width over height of the middle 98 % of the ink, once the slant is taken out.
     thickness: pixels; the width of the rectangle with the area and the perimeter of the ink.
     ink: pixels, a grey one counting in part.
@@ -66,12 +65,7 @@ def measure(images):
     """
     ink = images.float() / 255
     area = ink.sum((1, 2))
-    mass = area.clamp(min=1e-6)
-    columns, rows = ink.sum(1), ink.sum(2)
-    x, y = columns @ PIXEL / mass, rows @ PIXEL / mass
-    xy = (ink @ PIXEL * PIXEL).sum(1) / mass - x * y
-    yy = rows @ PIXEL**2 / mass - y**2
-    slant = (-xy / yy.clamp(min=1 / 12)).atan().rad2deg()  # y points down; 1/12: of one pixel
+    slant = lean(ink[:, None]).atan().rad2deg()
 
     upright = warp(ink[:, None], affine(slant=-slant))[:, 0]
     proportion = _extent(upright.sum(1)) / _extent(upright.sum(2))

@@ -175,7 +175,7 @@ def _check_values(checkpoint):
     check(plain, "the settings are not plain values")
     check(type(settings["epochs"]) is int and 1 <= settings["epochs"] <= 1e9, "no such epochs")
     check(0 < settings["learning_rate"] <= 1e38, "no such learning rate")
-    for name in ("validation", "turned", "threads"):  # which earlier versions did not have
+    for name in ("validation", "turned", "threads", "deslant"):  # some may lack them
         count = settings.get(name, 0)
         check(type(count) is int and 0 <= count <= 1e9, f"no such {name}")
     check({type(entry) for entry in history} == {dict}, "the history is not a list of dicts")

@@ -59,7 +59,7 @@ def saved_flags(parser, args, checkpoint):
     """
     path = args.checkpoint
     names = [name for name, value in vars(parser.parse_args([])).items() if value is None]
-    saved = {"validation": 0, "dataset": checkpoint.dataset, "seed": checkpoint.seed}
+    saved = {"validation": 0, "deslant": 0, "dataset": checkpoint.dataset, "seed": checkpoint.seed}
     saved |= checkpoint.settings
     # None in a checkpoint of an earlier version. Of a larger machine's no bits are kept anyway.
     if not 0 < saved.get("threads", 0) <= os.cpu_count():

@@ -122,7 +122,7 @@ def dataset(tmp_path, drawn):
 def train_network(split, recipe, seed, device="cpu"):
     """An MLP, trained as train.py does it."""
     torch.manual_seed(seed)
-    model = MLP().to(device)
+    model = MLP(recipe.deslant > 0).to(device)
     optimizer = Adam(model, recipe.beta1, recipe.beta2)
     for _ in train.train(model, optimizer, split.to(device), recipe, seed):
         pass

@@ -53,6 +53,25 @@ def test_a_slanted_bar_leans_by_the_angle(degrees):
     assert (top > bottom) == (degrees > 0)
 
 
+@pytest.mark.parametrize("degrees", [-40.0, -15.0, 0.0, 10.0, 30.0])
+def test_a_leaning_bar_is_measured_and_put_upright(degrees):
+    leaning = warp(bar(), slant=degrees)
+    assert distort.lean(leaning).atan().rad2deg().item() == pytest.approx(degrees, abs=0.3)
+    upright = distort.deslant(leaning)
+    mass, _, _, xx, xy, yy = measure(upright)
+    assert xy / yy == pytest.approx(0, abs=0.01) and mass == pytest.approx(measure(bar())[0], 1e-3)
+    assert xx == pytest.approx(measure(bar())[3], abs=0.5)  # as narrow, but for two interpolations
+
+
+def test_each_image_is_put_upright_by_itself_and_a_blank_one_stays(digits):
+    upright = distort.deslant(digits)
+    assert distort.lean(digits).abs().mean() > 5 * distort.lean(upright).abs().mean()
+    torch.testing.assert_close(distort.deslant(digits[7:8]), upright[7:8])
+    assert distort.deslant(torch.zeros(1, 1, 28, 28)).sum() == 0
+    strong = bar() * (distort.PIXEL[:, None].abs() < 2)  # wide and flat: any slant of it
+    assert distort.deslant(strong).isfinite().all()
+
+
 @pytest.mark.parametrize("degrees", [-40.0, 15.0, 30.0, 80.0])
 def test_a_turned_bar_points_by_the_angle_and_keeps_its_shape(degrees):
     mass, _, _, xx, xy, yy = measure(warp(bar(), rotation=degrees))

@@ -14,14 +14,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import save_network
+from conftest import FACTS, save_network
 from PIL import Image
 
 import data
 import draw
 import predict
-from digits import scan, synthetic
+from digits import distort, scan, synthetic
 from digits.frame import Frame
+from model import MLP
 
 PAGE = Path("draw.html")
 WAYS = [line for line in synthetic.WAYS.split("\n") if line]
@@ -160,6 +161,24 @@ def test_fed_the_same_pixels_the_page_says_the_same(page, network):
     thin = [scan.fit(ink / 255) != scan.fit(ink / 255, digits=False) for ink in others]
     assert sum(changed.any() for changed in thin) > 20
     compare(page, network, others)
+
+
+@browser
+def test_the_page_takes_the_slant_out_where_the_network_does(chromium, run, network):
+    upright = MLP(deslant=True)
+    upright.load_state_dict(network.state_dict())
+    save_network(upright, settings=FACTS["settings"] | {"deslant": 1})
+    assert run(draw.main)[0] == 0
+    chromium.get(PAGE.resolve().as_uri())
+    images = data.to_float(synthetic.generate(300, seed=6)[0])
+    slants = torch.linspace(-50, 50, 300)
+    leaning = distort.warp(images, distort.affine(slant=slants))
+    leaning = list((255 * leaning).round().byte()[:, 0].numpy())
+    compare(chromium, upright, leaning)
+    with torch.inference_mode():
+        seen = torch.from_numpy(np.stack([scan.fit(ink / 255) for ink in leaning]))
+        as_they_are, put_upright = (net(data.to_float(seen)) for net in (network, upright))
+    assert (as_they_are.argmax(1) != put_upright.argmax(1)).sum() > 10
 
 
 @browser

@@ -10,7 +10,8 @@ from conftest import FACTS, HISTORY, save_network
 
 import data
 import recipes
-from model import MLP, Evaluation, evaluate, load_checkpoint
+from digits import distort
+from model import MLP, Evaluation, activations, evaluate, load_checkpoint
 from plumbing.cli import InputError
 from plumbing.optimizer import Adam
 
@@ -103,6 +104,21 @@ def test_save_and_load(tmp_path, model):
     assert checkpoint.versions["torch"] == torch.__version__
 
 
+def test_a_network_takes_the_slant_out_of_images_if_it_was_trained_so(tmp_path, model):
+    images, labels = random_images(10)
+    upright = MLP(deslant=True)
+    upright.load_state_dict(model.state_dict())
+    expected = model(distort.deslant(data.to_float(images)))
+    assert torch.equal(upright(data.to_float(images)), expected)
+    assert not torch.allclose(model(data.to_float(images)), expected)
+    save_network(upright, tmp_path / "c.pt", settings=FACTS["settings"] | {"deslant": 1})
+    loaded, _ = load_checkpoint(tmp_path / "c.pt")
+    assert torch.equal(evaluate(loaded, images, labels).logits, expected)
+    with torch.inference_mode():
+        logits = loaded.layers[-1](activations(loaded, images))
+    torch.testing.assert_close(logits, expected.detach())
+
+
 class Code:
     def __reduce__(self):
         return os.mkdir, ("ran",)
@@ -187,7 +203,7 @@ def test_a_checkpoint_of_the_first_version_is_read(tmp_path, model):
     assert checkpoint.frame == {"side": 20, "centre": "mass"}
 
 
-@pytest.mark.parametrize("name", ["validation", "turned", "threads"])
+@pytest.mark.parametrize("name", ["validation", "turned", "threads", "deslant"])
 @pytest.mark.parametrize("value", ["many", -1, 0.5, 10**30])
 def test_settings_that_no_flag_takes_are_refused(tmp_path, model, name, value):
     path = tmp_path / "c.pt"

@@ -366,7 +366,7 @@ def test_a_checkpoint_of_an_earlier_version_goes_on(run, dataset, cut):
     run(train.main, *flags)
     content = torch.load(CHECKPOINT, weights_only=True)
     content["recipe"] = content.pop("settings")  # as it was called at first
-    for name in ("threads", "validation"):  # which it did not have
+    for name in ("threads", "validation", "deslant"):  # which it did not have
         del content["recipe"][name]
     torch.save(content, CHECKPOINT)
     assert run(train.main, "--resume")[0] == 0
