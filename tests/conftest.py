@@ -140,7 +140,7 @@ FACTS = {
     "dataset": "digits",
     "class_names": list("0123456789"),
     "frame": {"side": 20, "centre": "mass"},
-    "settings": {"recipe": "quick", "epochs": 1, "learning_rate": 0.02},
+    "settings": {"recipe": "quick", "epochs": 1, "learning_rate": 0.02, "deslant": 0},
     "seed": 0,
 }
 HISTORY = [{"epoch": 1, "loss": 0.5, "test_accuracy": 0.95, "errors": 5}]
@@ -148,4 +148,6 @@ HISTORY = [{"epoch": 1, "loss": 0.5, "test_accuracy": 0.95, "errors": 5}]
 
 def save_network(model, path=Path("checkpoint.pt"), **facts):
     """Write a checkpoint with the weights of a model and invented circumstances."""
-    checkpoints.save(path, checkpoints.snapshot(model, None, HISTORY, **FACTS | facts))
+    settings = FACTS["settings"] | {"deslant": int(getattr(model, "deslant", 0))}
+    facts = FACTS | {"settings": settings} | facts
+    checkpoints.save(path, checkpoints.snapshot(model, None, HISTORY, **facts))

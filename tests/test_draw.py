@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import FACTS, save_network
+from conftest import save_network
 from PIL import Image
 
 import data
@@ -167,7 +167,7 @@ def test_fed_the_same_pixels_the_page_says_the_same(page, network):
 def test_the_page_takes_the_slant_out_where_the_network_does(chromium, run, network):
     upright = MLP(deslant=True)
     upright.load_state_dict(network.state_dict())
-    save_network(upright, settings=FACTS["settings"] | {"deslant": 1})
+    save_network(upright)
     assert run(draw.main)[0] == 0
     chromium.get(PAGE.resolve().as_uri())
     images = data.to_float(synthetic.generate(300, seed=6)[0])

@@ -111,7 +111,7 @@ def test_a_network_takes_the_slant_out_of_images_if_it_was_trained_so(tmp_path, 
     expected = model(distort.deslant(data.to_float(images)))
     assert torch.equal(upright(data.to_float(images)), expected)
     assert not torch.allclose(model(data.to_float(images)), expected)
-    save_network(upright, tmp_path / "c.pt", settings=FACTS["settings"] | {"deslant": 1})
+    save_network(upright, tmp_path / "c.pt")
     loaded, _ = load_checkpoint(tmp_path / "c.pt")
     assert torch.equal(evaluate(loaded, images, labels).logits, expected)
     with torch.inference_mode():
