@@ -139,7 +139,7 @@ def matrix_products(count, device):
         yield epoch, lambda: 0.0
 
 
-def tensors(split):
+def tensor_dataset(split):
     return TensorDataset(data.to_float(split.images).cpu(), split.labels.cpu())
 
 
@@ -155,10 +155,10 @@ LOOPS = {
         BatchedPictures(table), test, device
     ),
     "DataLoader, TensorDataset": lambda table, training, test, device: tutorial(
-        tensors(training), test, device
+        tensor_dataset(training), test, device
     ),
     "DataLoader, tensors and workers": lambda table, training, test, device: tutorial(
-        tensors(training), test, device, torch.get_num_threads()
+        tensor_dataset(training), test, device, torch.get_num_threads()
     ),
     "scikit-learn, MLPClassifier": lambda table, training, test, device: scikit_learn(
         training, test

@@ -54,6 +54,14 @@ def predict(model, lines, path, class_names):
     )
 
 
+@torch.inference_mode()
+def picture_input(model, lines):
+    """The images that scan.read() found as the network saw them, in a row: a PIL image."""
+    images = torch.from_numpy(np.stack([image for line in lines for image in line]))
+    seen = model.upright(data.to_float(images))
+    return Image.fromarray(np.hstack((255 * seen).round().byte()[:, 0].numpy()))
+
+
 def parse_args():
     parser = cli.parser(__doc__)
     cli.add_checkpoint(parser)
@@ -104,9 +112,8 @@ def main():
         )
         if args.save_input:
             name = f"{number:02}_{path.stem[:50]}_28x28.png"
-            row = np.hstack([image for line in lines for image in line])
             with replacing(args.save_input / name) as file:
-                Image.fromarray(row).save(file, "png")
+                picture_input(model, lines).save(file, "png")
     names = checkpoint.class_names
     cli.print_json(args.json, class_names=names, predictions=predictions, failures=failures)
     return 2 if failures else 0

@@ -10,6 +10,7 @@ figures quick 5 quick ""
 figures accurate 5 accurate ""
 figures robust 5 robust ""
 figures everyday 3 everyday ""
+for recipe in quick accurate robust; do figures $recipe 5 "$recipe-upright" "--deslant 1"; done
 figures accurate 3 none "--rotation 0 --slant 0 --smallest 1 --largest 1 --shift 0"
 figures accurate 3 no-rotation "--rotation 0"
 figures accurate 3 no-slant "--slant 0"

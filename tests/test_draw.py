@@ -130,7 +130,7 @@ def press(page, *keys):
 
 SEE = """return arguments[0].map(([pixels, height, width]) => {
   const image = fit(pixels, height, width);
-  return [image, classify(image)];
+  return [image, classify(upright(image))];
 })"""
 
 
@@ -170,6 +170,9 @@ def test_the_page_takes_the_slant_out_where_the_network_does(chromium, run, netw
     save_network(upright)
     assert run(draw.main)[0] == 0
     chromium.get(PAGE.resolve().as_uri())
+    stroke(chromium, [(0.35, 0.8), (0.65, 0.2)])
+    seen = np.asarray(picture(chromium, "image"))[..., 0] / 255
+    assert distort.lean(torch.from_numpy(seen)[None, None]).abs() < 0.02
     images = data.to_float(synthetic.generate(300, seed=6)[0])
     slants = torch.linspace(-50, 50, 300)
     leaning = distort.warp(images, distort.affine(slant=slants))

@@ -16,6 +16,8 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps, features
 import data
 import predict
 from digits import frame, scan, synthetic, traits
+from digits.distort import affine, lean, warp
+from model import MLP
 
 
 @pytest.fixture(scope="module")
@@ -420,6 +422,21 @@ def test_avif_is_read_where_pillow_has_it(written, monkeypatch):
 
 
 # The script
+
+
+def test_what_is_saved_is_what_the_network_saw(run, digits, network):
+    image = digits[0][3]
+    leaning = warp(torch.from_numpy(image / 255).float()[None, None], affine(slant=30))
+    Image.fromarray((255 * leaning[0, 0]).round().byte().numpy()).save("leaning.png")
+    upright = MLP(deslant=True)
+    upright.load_state_dict(network.state_dict())
+    saved = []
+    for model in network, upright:
+        save_network(model)
+        assert run(predict.main, "leaning.png", "--save-input", "seen")[0] == 0
+        saved.append(np.asarray(Image.open("seen/01_leaning_28x28.png")) / 255)
+    slants = lean(torch.tensor(np.stack(saved)[:, None])).tolist()
+    assert slants[0] > 0.4 and abs(slants[1]) < 0.03
 
 
 def test_predict_prints_the_networks_answer_for_each_picture(run, digits, network):
