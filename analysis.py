@@ -264,7 +264,6 @@ def main():
     check_page(args.output / PAGE)
 
     result = evaluate(model.to(device), test.images.to(device), test.labels.to(device))
-    standard_error = math.sqrt(result.accuracy * (1 - result.accuracy) / len(test.labels))
     low, high = result.interval
     logits = result.logits.cpu()
     predictions = logits.argmax(1)
@@ -286,14 +285,15 @@ def main():
         "learning_curve.png": picture_learning(checkpoint),
     }
     write_pictures(args.output, pictures)
-    about = f"The network reads {result.accuracy:.2%} of the {images} of {dataset} right."
+    upright = ", once their slant is taken out" * model.deslant
+    about = f"The network reads {result.accuracy:.2%} of the {images} of {dataset} right{upright}."
     write_page(args.output / PAGE, about, mistakes, confusion, model, logits, test, training)
     print_pictures(args.output, pictures, chosen, args)
     print(args.output / PAGE)
     cli.print_json(
         args.json,
         test_accuracy=result.accuracy,
-        standard_error=standard_error,
+        standard_error=math.sqrt(result.accuracy * (1 - result.accuracy) / len(test.labels)),
         interval=result.interval,
         errors=result.errors,
         images=len(test.labels),

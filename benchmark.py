@@ -15,11 +15,9 @@ import os
 import re
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 from statistics import median
 
@@ -111,7 +109,7 @@ def scikit_learn(training, test):
 def this_project(training, test, recipe):
     for seed in itertools.count():
         torch.manual_seed(seed)
-        model = MLP(recipe.deslant > 0).to(training.images.device)
+        model = MLP(recipe.deslant).to(training.images.device)
         optimizer = Adam(model, recipe.beta1, recipe.beta2)
         for epoch, _ in train.train(model, optimizer, training, recipe, seed):
             yield epoch, lambda model=model: evaluate(model, test.images, test.labels).accuracy
@@ -148,7 +146,7 @@ LOOPS = {
     "DataLoader, picture by picture": lambda table, training, test, device: tutorial(
         Pictures(table), test, device
     ),
-    "DataLoader, the same with workers": lambda table, training, test, device: tutorial(
+    "DataLoader, picture by picture, workers": lambda table, training, test, device: tutorial(
         Pictures(table), test, device, torch.get_num_threads()
     ),
     "DataLoader, 64 pictures at once": lambda table, training, test, device: tutorial(
@@ -157,7 +155,7 @@ LOOPS = {
     "DataLoader, TensorDataset": lambda table, training, test, device: tutorial(
         tensor_dataset(training), test, device
     ),
-    "DataLoader, tensors and workers": lambda table, training, test, device: tutorial(
+    "DataLoader, TensorDataset, workers": lambda table, training, test, device: tutorial(
         tensor_dataset(training), test, device, torch.get_num_threads()
     ),
     "scikit-learn, MLPClassifier": lambda table, training, test, device: scikit_learn(
@@ -231,9 +229,8 @@ def measure_loops(dataset, images, device):
         raise OSError("a process with a loop has ended, see above") from None
     finally:
         for process in processes.values():
-            with suppress(ProcessLookupError):  # it has ended
-                os.killpg(process.pid, signal.SIGKILL)  # with the workers of its DataLoader
-            process.communicate()
+            process.kill()
+            process.communicate()  # until the workers of its DataLoader have seen it
 
     seconds = {name: median(s for _, s, _ in history) for name, history in histories.items()}
     rows = []
@@ -258,16 +255,16 @@ def measure_loops(dataset, images, device):
 
 def print_loops(rows):
     print(
-        f"\n{'loop':33}  batch  s an epoch   n  times quick  limit / this  "
+        f"\n{'loop':39}  batch  s an epoch   n  times quick  limit / this  "
         f"epochs, s to {TARGET:.1%} (runs)"
     )
     for row in rows:
-        arrival = f"- ({row['arrived']} of {row['runs']})"
+        arrival = "-"
         if row["arrived"]:
-            epochs, seconds = row["epochs_to_target"], row["seconds_to_target"]
-            arrival = f"{epochs:g}, {seconds:.2f}{arrival[1:]}"
+            arrival = f"{row['epochs_to_target']:g}, {row['seconds_to_target']:.2f}"
+        arrival += f" ({row['arrived']} of {row['runs']})"
         print(
-            f"{row['loop']:33}  {row['batch_size']:5}  {row['seconds']:10.3f}  {row['n']:2}  "
+            f"{row['loop']:39}  {row['batch_size']:5}  {row['seconds']:10.3f}  {row['n']:2}  "
             f"{row['times_quick']:11.2f}  {row['share_of_limit']:12.1%}  {arrival:>27}"
         )
 

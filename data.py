@@ -85,7 +85,7 @@ def add_drawn(split, count, dataset):
     if split.class_names != DIGITS:
         raise InputError(
             f"dataset {dataset!r} is not of digits, so no drawn digits can be added: choose "
-            "another recipe (RECIPE=accurate), or --drawn 0"
+            "another recipe (RECIPE=accurate, without --drawn)"
         )
     # Half of them in ways of MNIST's writers: on the validation images that is 0.09 points better
     # than all ways alike (means of three seeds), on strangers' drawings as good.
@@ -147,7 +147,7 @@ class Batches:
             block = [indices]
             if self.distortion != distort.Distortion():
                 drawn = distort.draw_parameters(len(indices), self.distortion, generator)
-                block += [tensor for tensor in drawn if tensor is not None]
+                block += [tensor for tensor in drawn if tensor is not None]  # None comes last
             batches = (tensor.to(self.images.device).split(self.batch_size) for tensor in block)
             for index, *parameters in zip(*batches, strict=True):
                 # index_select is up to 30 times faster than images[index] on a CPU.

@@ -22,16 +22,16 @@ class MLP(nn.Module):
 
     def __init__(self, deslant=False):
         super().__init__()
-        self.deslant = deslant
+        self.deslant = bool(deslant)
         self.layers = nn.Sequential(
             nn.Flatten(), nn.Linear(28 * 28, 128), nn.ReLU(), nn.Linear(128, 10)
         )
 
     def forward(self, images):
-        return self.layers(self.upright(images))
+        return self.layers(self.preprocess(images))
 
-    def upright(self, images):
-        """What the layers see of images."""
+    def preprocess(self, images):
+        """What the layers see of images, float32 [N, 1, 28, 28] both."""
         return distort.deslant(images) if self.deslant else images
 
 
@@ -73,13 +73,13 @@ def evaluate(model, images, labels):
 def activations(model, images):
     """What the hidden layer makes, after ReLU, of images uint8 [N, 28, 28]: float32 [N, 128]."""
     hidden, batches = model.layers[:-1], images.split(EVALUATION_BATCH)
-    return torch.cat([hidden(model.upright(data.to_float(batch))) for batch in batches])
+    return torch.cat([hidden(model.preprocess(data.to_float(batch))) for batch in batches])
 
 
 def load_checkpoint(path):
     """(model on the CPU, Checkpoint); InputError where there is none, or none that is valid."""
     checkpoint = checkpoints.read(path)
-    model = MLP(deslant=checkpoint.settings.get("deslant", 0) > 0)
+    model = MLP(checkpoint.settings["deslant"])
     try:
         model.load_state_dict(checkpoint.weights)
     except Exception as error:
@@ -100,7 +100,7 @@ def load_with_test_split(path, dataset=None):
     model, checkpoint = load_checkpoint(path)
     dataset = dataset or checkpoint.dataset
     test = data.load(dataset, "test", checkpoint.validation(dataset))
-    if dataset == checkpoint.dataset and test.turned and not checkpoint.settings.get("turned"):
+    if dataset == checkpoint.dataset and test.turned and not checkpoint.settings["turned"]:
         raise InputError(
             f"checkpoint {path} is of a version that read dark digits on light paper as they are: "
             "train anew (make train)"

@@ -29,11 +29,16 @@ class Prediction(NamedTuple):
     probabilities: list  # of all ten classes; of several digits a list of such lists
 
 
+def stack(lines):
+    """What a network takes, float32 [N, 1, 28, 28], of the images that scan.read() finds."""
+    return data.to_float(torch.from_numpy(np.stack([image for line in lines for image in line])))
+
+
 @torch.inference_mode()
 def predict(model, lines, path, class_names):
     """The Prediction of a model on the CPU for the images that scan.read() finds in a path."""
-    images = torch.from_numpy(np.stack([image for line in lines for image in line]))
-    probabilities = model(data.to_float(images)).double().softmax(1)
+    images = stack(lines)
+    probabilities = model(images).double().softmax(1)
     (first, second), classes = (values.unbind(1) for values in probabilities.topk(2))
     # The second best reading differs in the one image of which the network is least sure.
     doubtful = (second / first).argmax().item()
@@ -56,10 +61,9 @@ def predict(model, lines, path, class_names):
 
 @torch.inference_mode()
 def picture_input(model, lines):
-    """The images that scan.read() found as the network saw them, in a row: a PIL image."""
-    images = torch.from_numpy(np.stack([image for line in lines for image in line]))
-    seen = model.upright(data.to_float(images))
-    return Image.fromarray(np.hstack((255 * seen).round().byte()[:, 0].numpy()))
+    """The images that scan.read() finds as the network sees them, in a row: a PIL image."""
+    seen = (255 * model.preprocess(stack(lines))).round().byte()[:, 0]
+    return Image.fromarray(np.hstack(seen.numpy()))
 
 
 def parse_args():
@@ -77,7 +81,7 @@ def parse_args():
         "--save-input",
         metavar="FOLDER",
         type=cli.path,
-        help="folder for the 28 x 28 images that the network read",
+        help="folder for the 28 x 28 images that the network saw, their slant out if it does that",
     )
     return parser.parse_args()
 

@@ -62,7 +62,7 @@ def run(path, recipe, training, test, seed, facts, before=None, report=None):
     each epoch.
     """
     torch.manual_seed(seed)
-    model = MLP(recipe.deslant > 0).to(training.images.device)
+    model = MLP(recipe.deslant).to(training.images.device)
     optimizer = Adam(model, recipe.beta1, recipe.beta2)
     if before:
         count = len(training.images) - (data.POOL - 1) * recipe.drawn  # of an epoch
@@ -188,6 +188,7 @@ def print_header(args, recipe, count, test, warning, before):
     kind, seeds = "validation" if args.validation else "test", args.seeds
     cli.show(
         warning=warning,
+        dataset=args.dataset if warning else None,
         images=f"{count:,} training, {len(test.images):,} {kind}"
         + ", dark on light: turned around" * test.turned,
         network=f"784-128-10, {sum(p.numel() for p in MLP().parameters()):,} parameters",
@@ -215,7 +216,8 @@ def main():
         check_writable(path)
 
     # Before the images, because a first run decodes or even downloads them.
-    cli.show(device=devices.describe(device), dataset=args.dataset or data.MNIST)
+    name = data.MNIST if args.dataset is None else args.dataset
+    cli.show(device=devices.describe(device), dataset=name)
     args.dataset, training, test, warning = data.load_splits(args.dataset, args.validation)
     if warning:
         for path in paths.values():

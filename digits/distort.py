@@ -51,8 +51,8 @@ def warp(images, matrices):
     return F.grid_sample(images, grid, align_corners=False)
 
 
-def lean(images):
-    """How far the ink of images leans to the right: the tangent of its angle from upright, [N].
+def measure_slant(images):
+    """(tangent of the angle by which the ink leans to the right, row of its middle), both [N].
 
     By the second moments, as in Y. LeCun et al., "Gradient-based learning applied to document
     recognition" (1998), who took the slant out of MNIST in this way.
@@ -64,14 +64,15 @@ def lean(images):
     x, y = (columns * pixel).sum(1) / mass, (rows * pixel).sum(1) / mass
     xy = ((ink * pixel).sum(2) * pixel).sum(1) / mass - x * y
     yy = (rows * pixel**2).sum(1) / mass - y**2
-    return -xy / yy.clamp(min=1 / 12)  # y points down; 1/12: of one pixel
+    return -xy / yy.clamp(min=1 / 12), y  # y points down; 1/12: of one pixel
 
 
 def deslant(images):
-    """Images sheared until they lean neither way, from up to 45 degrees."""
+    """Images sheared about the middle of their ink, by up to 45 degrees, to lean neither way."""
     # warp() with its matrix product would be less precise among the fast products of training.
     pixel, _ = constants(images.device)
-    x = pixel - lean(images).clamp(-1, 1)[:, None, None] * pixel[:, None]
+    slant, middle = (value[:, None, None] for value in measure_slant(images))
+    x = pixel - slant.clamp(-1, 1) * (pixel[:, None] - middle)
     grid = torch.stack([x, pixel[:, None].expand_as(x)], -1) / 14
     return F.grid_sample(images, grid, align_corners=False)
 
@@ -128,7 +129,7 @@ class Distortion:
 
 
 class Parameters(NamedTuple):
-    """What is random in the distortion of N images; None is what it does not use."""
+    """What is random in the distortion of N images; None where nothing is wiped out or added."""
 
     matrices: torch.Tensor  # [N, 2, 3], of affine()
     patches: torch.Tensor | None = None  # [N, 2, 2], two corners

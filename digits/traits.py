@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from scipy import ndimage
 
-from digits.distort import affine, lean, warp
+from digits.distort import affine, measure_slant, warp
 
 TRAITS = {  # and how a value of it is written
     "slant": "{:+.0f} degrees",
@@ -57,7 +57,7 @@ class Frequency(NamedTuple):
 def measure(images):
     """The measures of images uint8 [N, 28, 28], by name, each float32 [N].
 
-    slant: degrees from upright, clockwise; see distort.lean().
+    slant: degrees from upright, clockwise; see distort.measure_slant().
     proportion: width over height of the middle 98 % of the ink, once the slant is taken out.
     thickness: pixels; the width of the rectangle with the area and the perimeter of the ink.
     ink: pixels, a grey one counting in part.
@@ -65,7 +65,7 @@ def measure(images):
     """
     ink = images.float() / 255
     area = ink.sum((1, 2))
-    slant = lean(ink[:, None]).atan().rad2deg()
+    slant = measure_slant(ink[:, None])[0].atan().rad2deg()
 
     upright = warp(ink[:, None], affine(slant=-slant))[:, 0]
     proportion = _extent(upright.sum(1)) / _extent(upright.sum(2))

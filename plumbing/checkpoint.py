@@ -37,12 +37,13 @@ class Checkpoint:
         without = f" without its last {count:,} training images" if count else ""
         return (
             f"{self.epoch} epochs of recipe {self.settings['recipe']}, seed {self.seed}, "
-            f"on {self.dataset}{without}{', unfinished' if self.optimizer else ''}"
+            f"on {self.dataset}{without}{', slant taken out' * self.settings['deslant']}"
+            f"{', unfinished' if self.optimizer else ''}"
         )
 
     def validation(self, dataset):
         """How many of the last training images of a dataset it was judged by, in place of test."""
-        return self.settings.get("validation", 0) if dataset == self.dataset else 0
+        return self.settings["validation"] if dataset == self.dataset else 0
 
 
 def snapshot(model, optimizer, history, **facts):
@@ -100,7 +101,7 @@ def read(path):
         if names < set(state):
             later = ", ".join(set(state) - names)
             raise InputError(f"written by a later version of this project, which saves {later}")
-        checkpoint = Checkpoint(**state)
+        checkpoint = Checkpoint(**state | {"settings": EARLIER | state["settings"]})
         _check_values(checkpoint)
     except InputError as error:
         raise InputError(f"checkpoint {path}: {error}; get that version (git pull)") from None
@@ -110,6 +111,10 @@ def read(path):
             "or give another --checkpoint"
         ) from error
     return checkpoint
+
+
+# Settings that earlier versions did not have, as what they did.
+EARLIER = {"validation": 0, "turned": 0, "threads": 0, "deslant": 0}
 
 
 def _upgrade(recipe, optimizer=None, **state):
@@ -175,9 +180,8 @@ def _check_values(checkpoint):
     check(plain, "the settings are not plain values")
     check(type(settings["epochs"]) is int and 1 <= settings["epochs"] <= 1e9, "no such epochs")
     check(0 < settings["learning_rate"] <= 1e38, "no such learning rate")
-    for name in ("validation", "turned", "threads", "deslant"):  # some may lack them
-        count = settings.get(name, 0)
-        check(type(count) is int and 0 <= count <= 1e9, f"no such {name}")
+    for name, highest in ("validation", 1e9), ("turned", 1), ("threads", 1e9), ("deslant", 1):
+        check(type(settings[name]) is int and 0 <= settings[name] <= highest, f"no such {name}")
     check({type(entry) for entry in history} == {dict}, "the history is not a list of dicts")
     epochs = [entry["epoch"] for entry in history]
     check(checkpoint.epoch == len(epochs), "the history has another number of epochs")

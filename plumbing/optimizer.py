@@ -54,7 +54,8 @@ class Adam:
 def multiplies_bfloat16():
     """Whether the CPU multiplies bfloat16 itself, as far as this version of PyTorch can tell."""
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    known = any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16"))
+    return known and torch.backends.mkldnn.is_available()  # which has the products
 
 
 @contextmanager
@@ -62,8 +63,8 @@ def fast_products():
     """Let matrix products take a faster way, which may be less precise, where there is one.
 
     It is TensorFloat-32 on a GPU, bfloat16 on CPUs that multiply it, which takes half the time, and
-    full precision by another library on the others. Gradients tolerate it; weights, distortions and
-    evaluation keep full precision.
+    full precision by another library on the others. Logits and gradients tolerate it; weights,
+    distortions and evaluation keep full precision. Backward belongs inside, for TensorFloat-32.
     """
     torch.set_float32_matmul_precision("medium")
     try:

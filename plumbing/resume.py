@@ -59,10 +59,9 @@ def saved_flags(parser, args, checkpoint):
     """
     path = args.checkpoint
     names = [name for name, value in vars(parser.parse_args([])).items() if value is None]
-    saved = {"validation": 0, "deslant": 0, "dataset": checkpoint.dataset, "seed": checkpoint.seed}
-    saved |= checkpoint.settings
+    saved = {"dataset": checkpoint.dataset, "seed": checkpoint.seed, **checkpoint.settings}
     # None in a checkpoint of an earlier version. Of a larger machine's no bits are kept anyway.
-    if not 0 < saved.get("threads", 0) <= os.cpu_count():
+    if not 0 < saved["threads"] <= os.cpu_count():
         names.remove("threads")
 
     def flag(name):
@@ -94,7 +93,7 @@ def restore(path, checkpoint, model, optimizer, facts, images):
     epochs, batch_size = checkpoint.epoch, facts["settings"]["batch_size"]
     steps = min(epochs * -(-images // batch_size), 2**24)  # where Adam's float32 stops
     misfits = ["list of classes"] if checkpoint.class_names != facts["class_names"] else []
-    if checkpoint.settings.get("turned", 0) != facts["settings"]["turned"]:
+    if checkpoint.settings["turned"] != facts["settings"]["turned"]:
         misfits.append("side of light and dark")
     model.load_state_dict(checkpoint.weights)
     for name, tensor in optimizer.tensors():

@@ -122,7 +122,7 @@ def dataset(tmp_path, drawn):
 def train_network(split, recipe, seed, device="cpu"):
     """An MLP, trained as train.py does it."""
     torch.manual_seed(seed)
-    model = MLP(recipe.deslant > 0).to(device)
+    model = MLP(recipe.deslant).to(device)
     optimizer = Adam(model, recipe.beta1, recipe.beta2)
     for _ in train.train(model, optimizer, split.to(device), recipe, seed):
         pass
@@ -140,7 +140,7 @@ FACTS = {
     "dataset": "digits",
     "class_names": list("0123456789"),
     "frame": {"side": 20, "centre": "mass"},
-    "settings": {"recipe": "quick", "epochs": 1, "learning_rate": 0.02, "deslant": 0},
+    "settings": {"recipe": "quick", "epochs": 1, "learning_rate": 0.02, **checkpoints.EARLIER},
     "seed": 0,
 }
 HISTORY = [{"epoch": 1, "loss": 0.5, "test_accuracy": 0.95, "errors": 5}]

@@ -39,7 +39,8 @@ def test_within_an_epoch_nothing_is_read_back_and_nothing_moves(recipe):
     for count in 1024, 1024, 4096:  # the first time, constants move
         count += data.POOL * drawn
         images, labels = torch.zeros(count, 28, 28, dtype=torch.uint8), torch.zeros(count).long()
-        model, split = MLP().to("meta"), data.Split(images, labels, []).to("meta")
+        model = MLP(RECIPES[recipe].deslant).to("meta")
+        split = data.Split(images, labels, []).to("meta")
         rates = []
         optimizer = Adam(model, RECIPES[recipe].beta1, RECIPES[recipe].beta2)
         optimizer.step = lambda rate, step=optimizer.step, rates=rates: (

@@ -130,7 +130,7 @@ def press(page, *keys):
 
 SEE = """return arguments[0].map(([pixels, height, width]) => {
   const image = fit(pixels, height, width);
-  return [image, classify(upright(image))];
+  return [image, classify(preprocess(image))];
 })"""
 
 
@@ -172,7 +172,11 @@ def test_the_page_takes_the_slant_out_where_the_network_does(chromium, run, netw
     chromium.get(PAGE.resolve().as_uri())
     stroke(chromium, [(0.35, 0.8), (0.65, 0.2)])
     seen = np.asarray(picture(chromium, "image"))[..., 0] / 255
-    assert distort.lean(torch.from_numpy(seen)[None, None]).abs() < 0.02
+    assert distort.measure_slant(torch.from_numpy(seen)[None, None])[0].abs() < 0.02
+    picture(chromium, "drawing").save("drawn.png")
+    assert run(predict.main, "drawn.png", "--save-input", "seen")[0] == 0
+    saved = np.asarray(Image.open("seen/01_drawn_28x28.png")) / 255
+    assert np.abs(saved - seen).max() < 1.5 / 255  # one rounds double, the other float32
     images = data.to_float(synthetic.generate(300, seed=6)[0])
     slants = torch.linspace(-50, 50, 300)
     leaning = distort.warp(images, distort.affine(slant=slants))

@@ -12,6 +12,7 @@ import data
 import recipes
 from digits import distort
 from model import MLP, Evaluation, activations, evaluate, load_checkpoint
+from plumbing import optimizer as optimizers
 from plumbing.cli import InputError
 from plumbing.optimizer import Adam
 
@@ -26,6 +27,36 @@ def random_images(count):
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (count, 28, 28), dtype=torch.uint8, generator=generator)
     return images, torch.randint(0, 10, (count,), generator=generator)
+
+
+@pytest.mark.parametrize("capable", [False, True])
+def test_products_are_fast_where_gradients_alone_see_it(monkeypatch, model, capable):
+    images, labels = random_images(64)
+    images = data.to_float(images)
+
+    def gradients():
+        logits = model(images)
+        model.zero_grad()
+        torch.nn.functional.cross_entropy(logits, labels).backward()
+        return logits, [parameter.grad.clone() for parameter in model.parameters()]
+
+    monkeypatch.setattr(optimizers, "multiplies_bfloat16", lambda: capable)
+    logits, exact = gradients()
+    with optimizers.fast_products():
+        fast_logits, fast = gradients()
+    assert logits.dtype == model(images).dtype == torch.float32
+    assert fast_logits.dtype == (torch.bfloat16 if capable else torch.float32)
+    for gradient, other in zip(exact, fast, strict=True):
+        assert gradient.dtype == other.dtype == torch.float32
+        assert (gradient - other).norm() <= 0.05 * gradient.norm()  # bfloat16 has 8 bits
+
+
+def test_an_older_pytorch_does_not_tell_what_the_cpu_multiplies(monkeypatch):
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert optimizers.multiplies_bfloat16() is False
+    for name, known in ("avx512_bf16", True), ("amx_bf16", True), ("avx2", False):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda n=name: {n: True}, raising=False)
+        assert optimizers.multiplies_bfloat16() is known
 
 
 def test_the_network_has_101770_parameters(model):
@@ -112,7 +143,8 @@ def test_a_network_takes_the_slant_out_of_images_if_it_was_trained_so(tmp_path, 
     assert torch.equal(upright(data.to_float(images)), expected)
     assert not torch.allclose(model(data.to_float(images)), expected)
     save_network(upright, tmp_path / "c.pt")
-    loaded, _ = load_checkpoint(tmp_path / "c.pt")
+    loaded, checkpoint = load_checkpoint(tmp_path / "c.pt")
+    assert checkpoint.summary.endswith("on digits, slant taken out")
     assert torch.equal(evaluate(loaded, images, labels).logits, expected)
     with torch.inference_mode():
         logits = loaded.layers[-1](activations(loaded, images))
@@ -204,7 +236,7 @@ def test_a_checkpoint_of_the_first_version_is_read(tmp_path, model):
 
 
 @pytest.mark.parametrize("name", ["validation", "turned", "threads", "deslant"])
-@pytest.mark.parametrize("value", ["many", -1, 0.5, 10**30])
+@pytest.mark.parametrize("value", ["many", -1, 0.5, True, 10**30])
 def test_settings_that_no_flag_takes_are_refused(tmp_path, model, name, value):
     path = tmp_path / "c.pt"
     save_network(model, path)

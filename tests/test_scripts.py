@@ -202,7 +202,8 @@ def test_without_mnist_it_trains_on_drawn_digits_and_says_so(run):
     assert "Hugging Face Hub: cannot be reached" in warning and "DATASET=folder" in warning
     assert lines.count(warning) == 2
     assert lines.index(warning) < lines.index("") and checkpoint == "checkpoint  checkpoint.pt"
-    assert "images      12,000 training, 2,000 test" in lines
+    assert lines[1] == "dataset     ylecun/mnist" and lines[2] == warning
+    assert lines[3:5] == ["dataset     synthetic", "images      12,000 training, 2,000 test"]
     assert json.loads(summary)["dataset"] == "synthetic"
     assert run(analysis.main)[0] == 0  # on the digits that it was trained on
 
