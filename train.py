@@ -45,8 +45,9 @@ def train(model, optimizer, split, recipe, seed, done=0):
         # The loss is summed on the device and read once an epoch, because reading waits for a GPU.
         total = torch.zeros((), device=split.images.device)
         for step, (images, labels) in enumerate(progress, start=(epoch - 1) * len(batches)):
+            images = model.preprocess(images)
             with fast_products():
-                loss = F.cross_entropy(model(images), labels)
+                loss = F.cross_entropy(model.layers(images), labels)
                 optimizer.zero_grad()
                 loss.backward()
             optimizer.step(recipes.learning_rate(step, steps, recipe.learning_rate))

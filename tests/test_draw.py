@@ -172,7 +172,7 @@ def test_the_page_takes_the_slant_out_where_the_network_does(chromium, run, netw
     chromium.get(PAGE.resolve().as_uri())
     stroke(chromium, [(0.35, 0.8), (0.65, 0.2)])
     seen = np.asarray(picture(chromium, "image"))[..., 0] / 255
-    assert distort.measure_slant(torch.from_numpy(seen)[None, None])[0].abs() < 0.02
+    assert distort.measure_slant(torch.from_numpy(seen).float()[None, None])[0].abs() < 0.02
     picture(chromium, "drawing").save("drawn.png")
     assert run(predict.main, "drawn.png", "--save-input", "seen")[0] == 0
     saved = np.asarray(Image.open("seen/01_drawn_28x28.png")) / 255

@@ -435,7 +435,7 @@ def test_what_is_saved_is_what_the_network_saw(run, digits, network):
         save_network(model)
         assert run(predict.main, "leaning.png", "--save-input", "seen")[0] == 0
         saved.append(np.asarray(Image.open("seen/01_leaning_28x28.png")) / 255)
-    slants, _ = measure_slant(torch.tensor(np.stack(saved)[:, None]))
+    slants, _ = measure_slant(torch.tensor(np.stack(saved)[:, None]).float())
     assert slants[0] > 0.4 and abs(slants[1]) < 0.03
 
 
