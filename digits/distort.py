@@ -67,7 +67,9 @@ def deslant(images):
     """Images sheared about the middle of their ink, by up to 45 degrees, to lean neither way."""
     tangent, middle = measure_slant(images)
     tangent = tangent.clamp(-1, 1)
-    return warp(images, affine(slant=-tangent.atan().rad2deg(), right=-tangent * middle))
+    zero, one = torch.zeros_like(tangent), torch.ones_like(tangent)
+    rows = one, -tangent, tangent * middle, zero, one, zero  # as in affine(), on any device
+    return warp(images, torch.stack(rows, -1).view(-1, 2, 3))
 
 
 def pen(start, end, radius):
