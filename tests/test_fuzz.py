@@ -129,7 +129,8 @@ def output(script, *flags):
             code = end.code or 0
     out, err = (stream.flush() or stream.buffer.getvalue().decode() for stream in (out, err))
     assert code in (0, 1, 2)
-    sentences = rf"({name}: \S.*\n){'+' if script is predict else ''}"
+    # Before it may stand which dataset is asked for, and where.
+    sentences = rf"(getting .*\n)*({name}: \S.*\n){'+' if script is predict else ''}"
     assert "Traceback" not in err and (code == 0 or re.fullmatch(sentences, err)), err
     return code, out, err
 
