@@ -81,7 +81,7 @@ def parse_args():
         "--save-input",
         metavar="FOLDER",
         type=cli.path,
-        help="folder for the 28 x 28 images that the network saw, their slant out if it does that",
+        help="folder for the 28 x 28 images that the network saw, upright if it deslants them",
     )
     return parser.parse_args()
 

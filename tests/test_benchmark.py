@@ -94,7 +94,8 @@ def test_the_tables(run, tmp_path, dataset, monkeypatch):
     names = ["train.py, recipe quick", "the matrix products alone"]
     monkeypatch.setattr(benchmark, "LOOPS", {name: benchmark.LOOPS[name] for name in names})
     monkeypatch.setattr(benchmark, "GROWTH", (600, 1200))
-    for name, number in ("ROUNDS", 2), ("EPOCHS", 2), ("PROCESS_ROUNDS", 1):
+    numbers = {"ROUNDS": 2, "EPOCHS": 2, "PROCESS_ROUNDS": 1, "TARGET": 0.05}
+    for name, number in numbers.items():
         monkeypatch.setattr(benchmark, name, number)
     code, out, err = run(benchmark.main, "--dataset", "digits", "--device", "cpu", "--json")
     assert code == 0, err
@@ -103,7 +104,9 @@ def test_the_tables(run, tmp_path, dataset, monkeypatch):
     loops, processes, growth = (summary[key] for key in ("loops", "processes", "growth"))
     assert [row["loop"] for row in loops] == names
     quick, limit = loops
-    assert [(row["n"], row["runs"], row["arrived"]) for row in loops] == [(4, 1, 0)] * 2
+    assert [(row["n"], row["runs"], row["arrived"]) for row in loops] == [(4, 1, 1), (4, 1, 0)]
+    assert f"{quick['epochs_to_target']:g}, {quick['seconds_to_target']:.2f} (1 of 1)" in out
+    assert "  - (0 of 1)" in out
     for row in loops:
         assert row["seconds"] > 0
         assert row["times_quick"] == row["seconds"] / quick["seconds"]
