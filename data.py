@@ -23,17 +23,23 @@ MNIST_SHA256 = {
         "ddeff807876a9661a1110d45c266c86239a3a1b7d37da0c3716a7a683c852ff5",
     ),
 }
-BLOCK = 2**16  # images whose distortions are drawn at once
 POOL = 5  # drawn digits for each one of an epoch, from which these are chosen
 
 
 class Split(NamedTuple):
-    """One split of a dataset."""
+    """One split of a dataset; `pool` drawn digits may stand at its end."""
 
-    images: torch.Tensor  # uint8 [N, 28, 28]
+    images: torch.Tensor  # uint8 [N, 28, 28], light on dark
     labels: torch.Tensor  # int64 [N], 0 to 9
     class_names: list  # ten strings
-    turned: bool = False  # whether the images, light on dark here, are dark on light in the dataset
+    inverted: bool = False  # whether the images are dark on light in the dataset
+    name: str = "train"  # or "test", or "validation", which stands in for it
+    pool: int = 0  # POOL times as many as an epoch takes of them
+
+    @property
+    def epoch(self):
+        """The number of images of an epoch."""
+        return len(self.images) - self.pool + self.pool // POOL
 
     def to(self, device):
         return self._replace(images=self.images.to(device), labels=self.labels.to(device))
@@ -55,12 +61,13 @@ def load(dataset, split, validation=0):
                 f"images of dataset {dataset!r}"
             )
         part = slice(-validation, None) if split == "test" else slice(-validation)
-        return whole._replace(images=whole.images[part], labels=whole.labels[part])
+        name = "validation" if split == "test" else split
+        return whole._replace(images=whole.images[part], labels=whole.labels[part], name=name)
     if dataset == "synthetic":
-        return Split(*synthetic.generate(*synthetic.SPLITS[split]), DIGITS)
-    checksums = MNIST_SHA256 if dataset == MNIST else None
-    images, labels, *facts = sources.load(dataset, split, checksums)
-    return Split(torch.from_numpy(images), torch.from_numpy(labels), *facts)
+        return Split(*synthetic.generate(*synthetic.SPLITS[split]), DIGITS, name=split)
+    known = MNIST_SHA256 if dataset == MNIST else None
+    images, labels, *facts = sources.load(dataset, split, known)
+    return Split(torch.from_numpy(images), torch.from_numpy(labels), *facts, name=split)
 
 
 def load_splits(dataset=None, validation=0):
@@ -79,7 +86,7 @@ def load_splits(dataset=None, validation=0):
 
 
 def add_drawn(split, count, dataset):
-    """A training Split of digits with POOL times as many drawn digits behind them as told."""
+    """A training Split of digits with a pool from which an epoch takes `count` drawn digits."""
     if not count:
         return split
     if split.class_names != DIGITS:
@@ -87,16 +94,9 @@ def add_drawn(split, count, dataset):
             f"dataset {dataset!r} is not of digits, so no drawn digits can be added: choose "
             "another recipe (RECIPE=accurate, without --drawn)"
         )
-    # Half of them in ways of MNIST's writers: on the validation images that is 0.09 points better
-    # than all ways alike (means of three seeds), on strangers' drawings as good.
-    others = POOL * count // 2
-    parts = [
-        (split.images, split.labels),
-        synthetic.generate(POOL * count - others, synthetic.POOL_SEED),
-        synthetic.generate(others, synthetic.POOL_SEED + 1, synthetic.OTHER_WAYS),
-    ]
-    images, labels = map(torch.cat, zip(*parts, strict=True))
-    return split._replace(images=images, labels=labels)
+    drawn = synthetic.generate_pool(POOL * count)
+    images, labels = (torch.cat(pair) for pair in zip(split[:2], drawn, strict=True))
+    return split._replace(images=images, labels=labels, pool=POOL * count)
 
 
 def to_float(images):
@@ -108,54 +108,36 @@ def to_float(images):
 class Batches:
     """One epoch of shuffled and distorted batches; it stands where a DataLoader would.
 
-    All that is random is drawn on the CPU from (seed, epoch) alone, so it is the same on every
-    device and needs no saved state. Yields float32 [B, 1, 28, 28] in [0, 1] and int64 [B]; the last
-    batch may be smaller.
+    All that is random is drawn on the CPU from the seed in recipes.Settings and the epoch alone, so
+    it is the same on every device and needs no saved state. Yields float32 [B, 1, 28, 28] in [0, 1]
+    and int64 [B]; the last batch may be smaller.
     """
 
-    images: torch.Tensor  # uint8 [N, 28, 28]
-    labels: torch.Tensor  # int64 [N]
-    batch_size: int
-    distortion: distort.Distortion
-    seed: int
+    split: Split
+    settings: object  # recipes.Settings
     epoch: int
-    drawn: int = 0  # of an epoch, out of POOL times as many at the end of the images
 
     def __len__(self):
-        return -(-self.count // self.batch_size)
-
-    @property
-    def count(self):
-        """The images of an epoch."""
-        return len(self.images) - (POOL - 1) * self.drawn
+        return -(-self.split.epoch // self.settings.batch_size)
 
     def __iter__(self):
-        # An order of all images, in blocks; for each block random distortions; for each batch of it
-        # the images, as floats and distorted, and their labels.
-        #
+        images, labels, size = self.split.images, self.split.labels, self.settings.batch_size
         # A seed sequence mixes both numbers well: neighbouring seeds share no epoch's order.
-        (state,) = np.random.SeedSequence((self.seed, self.epoch)).generate_state(1)
+        (state,) = np.random.SeedSequence((self.settings.seed, self.epoch)).generate_state(1)
         generator = torch.Generator().manual_seed(int(state))
-        order = torch.randperm(self.count, generator=generator)
-        if self.drawn:
-            pool = torch.randperm(POOL * self.drawn, generator=generator)[: self.drawn]
-            first = self.count - self.drawn
-            order = torch.cat([torch.arange(first), first + pool])[order]
-        # What is random is drawn for many batches at once, which is faster, but not for all of a
-        # large dataset, which would take more memory than its images.
-        for indices in order.split(max(1, BLOCK // self.batch_size) * self.batch_size):
-            block = [indices]
-            if self.distortion != distort.Distortion():
-                drawn = distort.draw_parameters(len(indices), self.distortion, generator)
-                block += [tensor for tensor in drawn if tensor is not None]  # None comes last
-            batches = (tensor.to(self.images.device).split(self.batch_size) for tensor in block)
-            for index, *parameters in zip(*batches, strict=True):
-                # index_select is up to 30 times faster than images[index] on a CPU.
-                images = to_float(self.images.index_select(0, index))
-                if parameters:
-                    # The images come in random order, so which of them these are is random, too.
-                    patches = round(self.distortion.occlusion * len(index))
-                    strokes = round(self.distortion.extra_writing * len(index))
-                    parameters = distort.Parameters(*parameters)
-                    images = distort.apply(images, parameters, patches, strokes)
-                yield images, self.labels.index_select(0, index)
+        order = self.order(generator).to(images.device)
+        distortions = distort.distortions(len(order), size, self.settings, generator, images.device)
+        for indices, distorted in zip(order.split(size), distortions, strict=True):
+            # index_select is up to 30 times faster than images[indices] on a CPU.
+            batch = to_float(images.index_select(0, indices))
+            yield distorted(batch), labels.index_select(0, indices)
+
+    def order(self, generator):
+        """The indices of the images of the epoch, int64: all but the pool, and some of that."""
+        count, pool = self.split.epoch, self.split.pool
+        order = torch.randperm(count, generator=generator)
+        if not pool:
+            return order
+        own = len(self.split.images) - pool
+        chosen = torch.randperm(pool, generator=generator)[: count - own]
+        return torch.cat([torch.arange(own), own + chosen])[order]

@@ -7,7 +7,9 @@ import torch
 from torch import nn
 
 import data
+import recipes
 from digits import distort
+from digits import frame as frames
 from plumbing import checkpoint as checkpoints
 from plumbing.cli import InputError
 
@@ -50,7 +52,7 @@ class Evaluation(NamedTuple):
         """The 95 % interval of the accuracy, as if the images were drawn independently.
 
         E. B. Wilson, "Probable inference, the law of succession, and statistical inference",
-        JASA 22 (1927): unlike a standard error it is none of zero where there are no errors.
+        JASA 22 (1927): unlike a standard error it is not zero where there are no errors.
         """
         n, z = len(self.logits), 1.96
         middle = (n - self.errors + z**2 / 2) / (n + z**2)
@@ -78,17 +80,31 @@ def activations(model, images):
 
 def load_checkpoint(path):
     """(model on the CPU, Checkpoint); InputError where there is none, or none that is valid."""
-    checkpoint = checkpoints.read(path)
+    checkpoint = checkpoints.read(path, _complete)
     model = MLP(checkpoint.settings["deslant"])
     try:
         model.load_state_dict(checkpoint.weights)
-    except Exception as error:
+    except RuntimeError as error:
         raise InputError(
             f"checkpoint {path}: its weights are not those of a 784-128-10 network"
         ) from error
     if not all(parameter.isfinite().all() for parameter in model.parameters()):
         raise InputError(f"checkpoint {path}: some of its weights are not finite numbers")
     return model, checkpoint
+
+
+def _complete(state):
+    """The state in a checkpoint with what those of earlier versions lack, or call otherwise."""
+    state = {"optimizer": {}, "frame": frames.MNIST._asdict(), **state}
+    settings = state.pop("recipe", None) or state.get("settings")
+    if not isinstance(settings, dict):
+        raise ValueError("it has no settings")
+    if "seed" in state:
+        settings = settings | {"seed": state.pop("seed")}
+    return state | {
+        "settings": recipes.complete(settings),
+        "frame": frames.check(state["frame"]),
+    }
 
 
 def load_with_test_split(path, dataset=None):
@@ -100,7 +116,7 @@ def load_with_test_split(path, dataset=None):
     model, checkpoint = load_checkpoint(path)
     dataset = dataset or checkpoint.dataset
     test = data.load(dataset, "test", checkpoint.validation(dataset))
-    if dataset == checkpoint.dataset and test.turned and not checkpoint.settings["turned"]:
+    if dataset == checkpoint.dataset and test.inverted and not checkpoint.settings["inverted"]:
         raise InputError(
             f"checkpoint {path} is of a version that read dark digits on light paper as they are: "
             "train anew (make train)"
@@ -111,3 +127,16 @@ def load_with_test_split(path, dataset=None):
             f"{path} was trained on {', '.join(checkpoint.class_names)}"
         )
     return model, checkpoint, test
+
+
+def check_replaceable(path, dataset, reason):
+    """InputError where a file holds a run on another dataset, which is not to be replaced."""
+    try:
+        kept = load_checkpoint(path)[1].dataset
+    except InputError:
+        return
+    if kept != dataset:
+        raise InputError(
+            f"checkpoint {path} holds a run on {kept}, which is not to be lost: name the dataset "
+            f"or another checkpoint (make train DATASET=folder CHECKPOINT=file); {reason}"
+        )

@@ -1,64 +1,100 @@
-"""The settings of a training run: named recipes, and the flags that replace their numbers."""
+"""The settings of a training run: what each means, named recipes of them, and their flags."""
 
 import argparse
-from dataclasses import dataclass, fields, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 
-from digits.distort import Distortion, setting
 from plumbing import cli
 
 WARMUP = 0.1  # share of a run in which the learning rate rises
 KEPT = "share of Adam's mean {} that a step keeps"
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """The settings of a training run."""
+def setting(meaning, low, high, default=MISSING, group="recipe"):
+    """A field of Settings: a number from low to high, and what it means, with its unit.
 
+    Those of the groups "recipe" and "distortion" are what a recipe is made of. Those of "run" have
+    a flag, too, and those of "machine" are only written down.
+    """
+    metadata = {"meaning": meaning, "range": (low, high), "group": group}
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The settings of a training run.
+
+    A default is also what checkpoints of earlier versions mean that lack the setting.
+    """
+
+    recipe: str  # its name
     epochs: int = setting("passes over the training images", 1, 10**9)
     batch_size: int = setting("images a step", 1, 10**9)
     learning_rate: float = setting("at its highest", 1e-9, 1e38)  # float32 ends there
-    beta1: float = setting(KEPT.format("of the gradient"), 0, 0.99999, default=0.9)
-    beta2: float = setting(KEPT.format("of the squared gradient"), 0, 0.99999, default=0.999)
-    drawn: int = setting("drawn digits an epoch, beside the training images", 0, 10**6, default=0)
-    deslant: int = setting("1: take the slant out of images first; 0: do not", 0, 1, default=0)
-    distortion: Distortion = Distortion()
+    beta1: float = setting(KEPT.format("of the gradient"), 0, 0.99999, 0.9)
+    beta2: float = setting(KEPT.format("of the squared gradient"), 0, 0.99999, 0.999)
+    drawn: int = setting("drawn digits an epoch, beside the training images", 0, 10**6, 0)
+    deslant: int = setting("1: take the slant out of images first; 0: do not", 0, 1, 0)
+
+    rotation: float = setting("degrees either way", 0, 180, 0.0, "distortion")
+    slant: float = setting("degrees either way", 0, 80, 0.0, "distortion")
+    smallest: float = setting("factor to which width and height shrink", 0.1, 1, 1.0, "distortion")
+    largest: float = setting("factor to which width and height grow", 1, 10, 1.0, "distortion")
+    shift: float = setting("pixels each way", 0, 28, 0.0, "distortion")
+    occlusion: float = setting("share of images with a patch wiped out", 0, 1, 0.0, "distortion")
+    extra_writing: float = setting("share of images with a stray stroke", 0, 1, 0.0, "distortion")
+
+    validation: int = setting(
+        "training images, the last ones, that are read in place of the test images",
+        0,
+        10**9,
+        0,
+        "run",
+    )
+    seed: int = setting(
+        "of all that is random: weights, order, distortions", 0, 2**32 - 1, 0, "run"
+    )
+    threads: int = setting("of the CPU, on which the last bits depend", 0, 10**9, 0, "machine")
+    inverted: int = setting("1: the dataset's images are dark on light", 0, 1, 0, "machine")
 
 
 # Chosen on a validation split, the last 10,000 training images; "everyday" also on drawings that
 # strangers made.
-RECIPES = {
+QUICK = Settings(
     # A run has 472 steps only, so Adam's means must adapt quickly.
-    "quick": Recipe(epochs=4, batch_size=512, learning_rate=0.02, beta1=0.6, beta2=0.9),
-    "accurate": Recipe(
-        epochs=100,
-        batch_size=512,
-        learning_rate=0.01,
-        distortion=Distortion(rotation=20, slant=20, smallest=0.8, largest=1.25, shift=2),
-    ),
-    # To read what people write: MNIST's writers are Americans of the 1990s, all with the same pens.
-    "everyday": Recipe(
-        epochs=150,
-        batch_size=512,
-        learning_rate=0.01,
-        drawn=15_000,
-        deslant=1,
-        distortion=Distortion(rotation=20, slant=20, smallest=0.8, largest=1.25, shift=2),
-    ),
-    "robust": Recipe(
-        epochs=200,
-        batch_size=512,
-        learning_rate=0.01,
-        distortion=Distortion(
-            rotation=30,
-            slant=25,
-            smallest=0.55,
-            largest=1.35,
-            shift=3,
-            occlusion=0.3,
-            extra_writing=0.3,
-        ),
-    ),
-}
+    recipe="quick",
+    epochs=4,
+    batch_size=512,
+    learning_rate=0.02,
+    beta1=0.6,
+    beta2=0.9,
+)
+ACCURATE = Settings(
+    recipe="accurate",
+    epochs=100,
+    batch_size=512,
+    learning_rate=0.01,
+    rotation=20,
+    slant=20,
+    smallest=0.8,
+    largest=1.25,
+    shift=2,
+)
+# To read what people write: MNIST's writers are Americans of the 1990s, all with the same pens.
+EVERYDAY = replace(ACCURATE, recipe="everyday", epochs=150, drawn=15_000, deslant=1)
+ROBUST = Settings(
+    recipe="robust",
+    epochs=200,
+    batch_size=512,
+    learning_rate=0.01,
+    rotation=30,
+    slant=25,
+    smallest=0.55,
+    largest=1.35,
+    shift=3,
+    occlusion=0.3,
+    extra_writing=0.3,
+)
+RECIPES = {recipe.recipe: recipe for recipe in (QUICK, ACCURATE, EVERYDAY, ROBUST)}
 DEFAULT = "accurate"
 
 
@@ -69,16 +105,35 @@ def learning_rate(step, steps, highest):
     return highest * min(rise, fall, 1)
 
 
-def settings(recipe):
-    """The settings of a Recipe by name, those of its Distortion among them."""
-    both = vars(recipe) | vars(recipe.distortion)
-    return {name: value for name, value in both.items() if name != "distortion"}
+def numbers(*groups):
+    """The fields of Settings that are numbers, those of some groups or all."""
+    found = [each for each in fields(Settings) if each.metadata]
+    return [each for each in found if not groups or each.metadata["group"] in groups]
 
 
-def describe(record):
-    """The numbers of a Recipe or a Distortion in words: "epochs 4, batch size 512, ..."."""
-    names = [field.name for field in fields(record) if field.metadata]
-    return ", ".join(f"{name.replace('_', ' ')} {getattr(record, name):.10g}" for name in names)
+def describe(settings, group):
+    """The numbers of a group in words: "epochs 4, batch size 512, ..."."""
+    names = [each.name for each in numbers(group)]
+    return ", ".join(f"{name.replace('_', ' ')} {getattr(settings, name):.10g}" for name in names)
+
+
+def complete(settings):
+    """The settings in a checkpoint, a dict, with the defaults of those that it lacks.
+
+    ValueError where one has a value that no flag takes.
+    """
+    # As earlier versions called them; at first the distortion stood apart.
+    earlier = {"recipe": settings.get("name"), "inverted": settings.get("turned", 0)}
+    settings = {**earlier, **settings, **settings.get("distortion", {})}
+    if type(settings["recipe"]) is not str:
+        raise ValueError("its recipe has no name")
+    found = {"recipe": settings["recipe"]}
+    for each in numbers():
+        value = found[each.name] = settings.get(each.name, each.default)
+        low, high = each.metadata["range"]
+        if type(value) not in {int, each.type} or not low <= value <= high:
+            raise ValueError(f"its {each.name} is {value!r}")
+    return found
 
 
 def seeds(text):
@@ -94,54 +149,42 @@ def seeds(text):
 
 
 def add_flags(parser):
-    """Add the flags of a training run; all but --seeds are None where they are not given."""
+    """Add the flags of a training run; they are None, --seeds (), where they are not given."""
     parser.add_argument(
         "--recipe",
         choices=RECIPES,
         help=f"named settings (default: {DEFAULT}), of which the flags below replace single ones",
     )
-    for field in (*fields(Recipe), *fields(Distortion)):
-        if field.metadata:  # else it is the distortion as a whole
-            parser.add_argument(
-                f"--{field.name.replace('_', '-')}",
-                type=cli.between(*field.metadata["range"], field.type),
-                help=f"{field.metadata['unit']} ("
-                + ", ".join(f"{key} {settings(RECIPES[key])[field.name]:g}" for key in RECIPES)
-                + ")",
-            )
-    parser.add_argument(
-        "--validation",
-        type=cli.between(0, 10**9, int),
-        help="train without the last so many training images, and read these in place of the test "
-        "images (default: 0)",
-    )
-    parser.add_argument(
-        "--seed",
-        type=cli.between(0, 2**32 - 1, int),
-        help="of all that is random: weights, order, distortions (default: 0)",
-    )
+    for each in numbers("recipe", "distortion", "run"):
+        values = {name: getattr(recipe, each.name) for name, recipe in RECIPES.items()}
+        usual = ", ".join(f"{name} {value:g}" for name, value in values.items())
+        if len(set(values.values())) == 1:
+            usual = f"default: {values[DEFAULT]:g}"
+        parser.add_argument(
+            f"--{each.name.replace('_', '-')}",
+            type=cli.between(*each.metadata["range"], each.type),
+            help=f"{each.metadata['meaning']} ({usual})",
+        )
     parser.add_argument(
         "--seeds",
         type=seeds,
         default=(),
-        help="a run for each of so many seeds (5) or of a range (3-7), the seed in the name of its "
-        "checkpoint",
+        help="a run for each of the seeds 0 to 4 (5) or of a range (3-7), whose checkpoint has the "
+        "seed in its name",
     )
 
 
 def from_flags(args):
-    """The Recipe of that name, with the settings that have a flag of their own."""
-    given = {name: value for name, value in vars(args).items() if value is not None}
-
-    def override(record):
-        return replace(record, **{name: given[name] for name in vars(record) if name in given})
-
-    recipe = override(RECIPES[args.recipe or DEFAULT])
-    return replace(recipe, distortion=override(recipe.distortion))
+    """The Settings of a recipe, with the numbers that have a flag of their own."""
+    given = {each.name: getattr(args, each.name, None) for each in numbers()}
+    given = {name: value for name, value in given.items() if value is not None}
+    return replace(RECIPES[args.recipe or DEFAULT], **given)
 
 
-def limit_batch(recipe, typed, images):
-    """The Recipe with a batch of all images at most; InputError where a larger one was typed."""
-    if typed and typed > images:
-        raise cli.InputError(f"a batch size of {typed} exceeds the {images} training images")
-    return replace(recipe, batch_size=min(recipe.batch_size, images))
+def limit_batch(settings, images, asked_for):
+    """The Settings with batches of at most all images; InputError where larger were asked for."""
+    if asked_for and settings.batch_size > images:
+        raise cli.InputError(
+            f"a batch size of {settings.batch_size} exceeds the {images} training images"
+        )
+    return replace(settings, batch_size=min(settings.batch_size, images))

@@ -6,8 +6,8 @@ if __name__ == "__main__":
     cli.set_up()
 # isort: split
 import math
-import statistics
 import time
+from dataclasses import asdict, replace
 
 import torch
 import torch.nn.functional as F
@@ -16,31 +16,22 @@ from tqdm import tqdm
 import data
 import recipes
 from digits import frame
-from model import MLP, evaluate, load_checkpoint
+from model import MLP, check_replaceable, evaluate, load_checkpoint
 from plumbing import checkpoint as checkpoints
-from plumbing import devices, resume
+from plumbing import devices, report, resume
 from plumbing.files import check_writable
 from plumbing.optimizer import Adam, fast_products, keep_freed_memory
 
 
-def train(model, optimizer, split, recipe, seed, done=0):
+def train(model, optimizer, split, settings, done=0):
     """Train the model in place on a data.Split; after each epoch yield (epoch, mean loss in nats).
 
-    The model and the split, which ends with the pool of drawn digits if the recipe has any, are on
-    the same device; the first `done` epochs are behind them.
+    The model and the split are on the same device; the first `done` epochs are behind them.
     """
     keep_freed_memory()
-    for epoch in range(done + 1, recipe.epochs + 1):
-        batches = data.Batches(
-            split.images,
-            split.labels,
-            recipe.batch_size,
-            recipe.distortion,
-            seed,
-            epoch,
-            recipe.drawn,
-        )
-        steps = recipe.epochs * len(batches)
+    for epoch in range(done + 1, settings.epochs + 1):
+        batches = data.Batches(split, settings, epoch)
+        steps = settings.epochs * len(batches)
         progress = tqdm(batches, f"epoch {epoch}", disable=None, leave=False, delay=1)
         # The loss is summed on the device and read once an epoch, because reading waits for a GPU.
         total = torch.zeros((), device=split.images.device)
@@ -50,40 +41,38 @@ def train(model, optimizer, split, recipe, seed, done=0):
                 loss = F.cross_entropy(model.layers(images), labels)
                 optimizer.zero_grad()
                 loss.backward()
-            optimizer.step(recipes.learning_rate(step, steps, recipe.learning_rate))
+            optimizer.step(recipes.learning_rate(step, steps, settings.learning_rate))
             total += loss.detach() * len(labels)
-        yield epoch, total.item() / batches.count
+        yield epoch, total.item() / split.epoch
 
 
-def run(path, recipe, training, test, seed, facts, before=None, report=None):
+def train_and_save(path, settings, training, test, facts, before=None, after_epoch=None):
     """Train a network and save it at a path; (its Checkpoint, seconds in the training loop).
 
-    The data.Splits are on the device, the facts are what the Checkpoint says of the run besides the
-    seed and how it went; `before` is the one to go on from, and report(**entry) is called after
-    each epoch.
+    The data.Splits are on the device, and the facts are what the Checkpoint is to say of the data.
+    `before` is the Checkpoint to go on from; after_epoch is called with each entry of the history.
     """
-    torch.manual_seed(seed)
-    model = MLP(recipe.deslant).to(training.images.device)
-    optimizer = Adam(model, recipe.beta1, recipe.beta2)
+    torch.manual_seed(settings.seed)
+    model = MLP(settings.deslant).to(training.images.device)
+    optimizer = Adam(model, settings.beta1, settings.beta2)
     if before:
-        count = len(training.images) - (data.POOL - 1) * recipe.drawn  # of an epoch
-        resume.restore(path, before, model, optimizer, facts, count)
+        resume.restore(path, before, model, optimizer, training)
     history = list(before.history) if before else []
     start = epoch_start = time.perf_counter()
-    with resume.saving(path, recipe.epochs, before) as save:
-        for epoch, loss in train(model, optimizer, training, recipe, seed, len(history)):
+    with resume.saving(path, settings.epochs, before) as save:
+        for epoch, loss in train(model, optimizer, training, settings, len(history)):
             seconds = time.perf_counter() - epoch_start
             result = evaluate(model, test.images, test.labels)  # which decides nothing
-            check_finite(epoch, loss, result.logits, recipe.learning_rate)
+            check_finite(epoch, loss, result.logits, settings.learning_rate)
             entry = {"epoch": epoch, "loss": loss, "seconds": seconds}
             history.append(entry | {"test_accuracy": result.accuracy, "errors": result.errors})
-            unfinished = epoch < recipe.epochs
+            unfinished = optimizer if epoch < settings.epochs else None
             checkpoint = checkpoints.snapshot(
-                model, optimizer if unfinished else None, history, seed=seed, **facts
+                model, unfinished, history, settings=asdict(settings), **facts
             )
             save(checkpoint)
-            if report:
-                report(**history[-1])
+            if after_epoch:
+                after_epoch(**history[-1])
             epoch_start = time.perf_counter()
         return checkpoint, time.perf_counter() - start
 
@@ -96,7 +85,7 @@ def check_finite(epoch, loss, logits, highest_rate):
         )
 
 
-def make_parser():
+def parse_args():
     parser = cli.parser(__doc__)
     cli.add_dataset(parser, f"{data.MNIST}, or drawn digits where it cannot be had")
     cli.add_checkpoint(parser)
@@ -107,138 +96,85 @@ def make_parser():
         action="store_true",
         help="go on with the unfinished run in the checkpoint, with its settings",
     )
-    return parser
-
-
-def parse_args():
-    """(the flags, the Checkpoint of the run that goes on or None)."""
-    parser = make_parser()
-    args, before = parser.parse_args(), None
+    args = parser.parse_args()
     if args.seeds and (args.resume or args.seed is not None):
         parser.error("--seeds goes with neither --seed nor --resume")
-    if args.resume:
-        _, before = load_checkpoint(args.checkpoint)
-        args = resume.saved_flags(parser, args, before)
-    args.recipe, args.seed = args.recipe or recipes.DEFAULT, args.seed or 0
-    args.validation = args.validation or 0
-    return args, before
+    return args
 
 
-def describe_run(args, recipe, training):
-    """What a Checkpoint is to say of a run, besides its seed and how it went."""
-    settings = {"recipe": args.recipe, **recipes.settings(recipe), "validation": args.validation}
-    settings["turned"] = int(training.turned)
-    return {
-        "dataset": args.dataset,
-        "class_names": training.class_names,
-        "frame": frame.measure(training.images)._asdict(),
-        # The last bits depend on the number of threads.
-        "settings": settings | {"threads": torch.get_num_threads()},
-    }
+def choose_settings(args):
+    """(the recipes.Settings, the Checkpoint of the run that goes on or None); changes args."""
+    if not args.resume:
+        return recipes.from_flags(args), None
+    _, before = load_checkpoint(args.checkpoint)
+    resume.check_flags(args, before)
+    args.dataset, args.threads = before.dataset, args.threads or resume.usable_threads(before)
+    return recipes.Settings(**before.settings), before
 
 
-def print_epoch(epoch, loss, seconds, test_accuracy, errors):
-    print(f"{epoch:5}  {loss:6.4f}  {test_accuracy:13.2%}  {errors:6,}  {seconds:7.2f}", flush=True)
-
-
-def summarize(path, checkpoint, seconds, device):
-    """What --json tells of a run."""
-    return {
-        "test_accuracy": checkpoint.test_accuracy,
-        "errors": checkpoint.history[-1]["errors"],
-        "epochs": checkpoint.epoch,
-        "seconds": seconds,
-        "device": str(device),
-        "dataset": checkpoint.dataset,
-        "checkpoint": str(path),
-    }
-
-
-def print_summary(args, summary, warning=None):
-    kind = "validation" if args.validation else "test"
-    print()
-    cli.show(
-        accuracy=f"{summary['test_accuracy']:.2%} of the {kind} images, "
-        f"{summary['errors']:,} errors",
-        time=f"{summary['seconds']:.2f} s in the training loop, evaluation included",
-        checkpoint=args.checkpoint,
-        warning=warning,
-    )
-    cli.print_json(args.json, **summary)
-
-
-def print_seeds(args, summaries, warning):
-    """Print a line for each of the runs, whose summaries come one by one, and their mean."""
-    runs = []
-    for seed, run in zip(args.seeds, summaries, strict=True):
-        accuracy, errors, seconds = run["test_accuracy"], run["errors"], run["seconds"]
-        print(f"{seed:5}          {accuracy:13.2%}  {errors:6,}  {seconds:7.2f}", flush=True)
-        runs.append(run)
-    accuracies = [run["test_accuracy"] for run in runs]
-    mean, deviation = statistics.mean(accuracies), statistics.stdev(accuracies)
-    print()
-    cli.show(
-        accuracy=f"{mean:.2%} in the mean, standard deviation {deviation:.2%}, n = {len(runs)}",
-        checkpoint=f"{runs[0]['checkpoint']} to {runs[-1]['checkpoint']}",
-        warning=warning,
-    )
-    cli.print_json(args.json, test_accuracy=mean, standard_deviation=deviation, runs=runs)
-
-
-def print_header(args, recipe, count, test, warning, before):
-    kind, seeds = "validation" if args.validation else "test", args.seeds
-    cli.show(
-        warning=warning,
-        dataset=args.dataset if warning else None,
-        images=f"{count:,} training, {len(test.images):,} {kind}"
-        + ", dark on light: turned around" * test.turned,
-        network=f"784-128-10, {sum(p.numel() for p in MLP().parameters()):,} parameters",
-        recipe=f"{args.recipe}: {recipes.describe(recipe)}, "
-        + (f"seeds {seeds[0]} to {seeds[-1]}" if seeds else f"seed {args.seed}"),
-        distortion=recipes.describe(recipe.distortion),
-        resuming=before and f"{args.checkpoint} after {before.epoch} epochs",
-    )
-    first = " seed        " if seeds else "epoch    loss"
-    kind = kind if args.validation else "test accuracy"
-    print(f"\n{first}  {kind:>13}  errors  seconds")
+def choose_paths(args, seeds):
+    """{seed: the file of its network}; InputError where one could not be written."""
+    check_writable(args.checkpoint)
+    if not args.seeds:
+        return dict.fromkeys(seeds, args.checkpoint)
+    stem = args.checkpoint.stem
+    paths = {seed: args.checkpoint.with_stem(f"{stem}-{seed}") for seed in seeds}
+    for path in paths.values():
+        check_writable(path)
+    return paths
 
 
 def main():
-    args, before = parse_args()
-    recipe, device = recipes.from_flags(args), devices.choose(args.device, args.threads)
-    if before and before.epoch >= recipe.epochs:
+    args = parse_args()
+    settings, before = choose_settings(args)
+    device = devices.choose(args.device, args.threads)
+    seeds = args.seeds or [settings.seed]
+    kind = checkpoints.judged_by(settings.validation)
+    if before and before.epoch >= settings.epochs:
         cli.show(finished=f"{before.summary}; there is nothing left to do")
-        return print_summary(args, summarize(args.checkpoint, before, 0.0, device))
-    paths = {args.seed: args.checkpoint}
-    if args.seeds:
-        stem = args.checkpoint.stem
-        paths = {seed: args.checkpoint.with_stem(f"{stem}-{seed}") for seed in args.seeds}
-    for path in paths.values():
-        check_writable(path)
+        summary = report.summarize(args.checkpoint, before, 0.0, device)
+        return report.print_end([summary], kind, args.json)
+    paths = choose_paths(args, seeds)
 
     # Before the images, because a first run decodes or even downloads them.
     name = data.MNIST if args.dataset is None else args.dataset
     cli.show(device=devices.describe(device), dataset=name)
-    args.dataset, training, test, warning = data.load_splits(args.dataset, args.validation)
+    dataset, training, test, warning = data.load_splits(args.dataset, settings.validation)
     if warning:
         for path in paths.values():
-            checkpoints.keep_others(path, args.dataset, warning)
+            check_replaceable(path, dataset, warning)
+    facts = {
+        "dataset": dataset,
+        "class_names": training.class_names,
+        "frame": frame.measure(training.images)._asdict(),
+    }
     count = len(training.images)
-    recipe = recipes.limit_batch(recipe, args.batch_size, count)
-    facts = describe_run(args, recipe, training)
-    training = data.add_drawn(training, recipe.drawn, args.dataset)
+    training = data.add_drawn(training, settings.drawn, dataset)
+    settings = recipes.limit_batch(settings, training.epoch, args.batch_size or args.resume)
+    settings = replace(settings, threads=torch.get_num_threads(), inverted=int(training.inverted))
     training, test = training.to(device), test.to(device)  # once, as bytes
 
-    print_header(args, recipe, count, test, warning, before)
-    report = None if args.seeds else print_epoch
-    summaries = (
-        summarize(path, *run(path, recipe, training, test, seed, facts, before, report), device)
-        for seed, path in paths.items()
+    cli.show(
+        warning=warning,
+        dataset=dataset if warning else None,
+        images=f"{count:,} training, {len(test.images):,} {kind}"
+        + ", dark on light: inverted" * test.inverted,
+        network=f"784-128-10, {sum(p.numel() for p in MLP().parameters()):,} parameters",
+        recipe=f"{settings.recipe}: {recipes.describe(settings, 'recipe')}, "
+        + (f"seeds {seeds[0]} to {seeds[-1]}" if args.seeds else f"seed {settings.seed}"),
+        distortion=recipes.describe(settings, "distortion"),
+        resuming=before and f"{args.checkpoint} after {before.epoch} epochs",
     )
-    if args.seeds:
-        print_seeds(args, summaries, warning)
-    else:
-        print_summary(args, *summaries, warning)
+    report.print_head(kind, args.seeds)
+    summaries = []
+    for seed, path in paths.items():
+        own = replace(settings, seed=seed)
+        after_epoch = None if args.seeds else report.print_epoch
+        end = train_and_save(path, own, training, test, facts, before, after_epoch)
+        summaries.append(report.summarize(path, *end, device))
+        if args.seeds:
+            report.print_seed(seed, summaries[-1])
+    report.print_end(summaries, kind, args.json, warning)
 
 
 if __name__ == "__main__":

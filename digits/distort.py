@@ -6,13 +6,12 @@ x to the right and y down.
 
 import functools
 import math
-from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 
 PIXEL = torch.arange(28) - 13.5  # coordinates of the centres of the pixels
+BLOCK = 2**16  # images whose distortions are drawn at once
 SPACING = 0.6  # pixels: width of the Gaussian that joins the segments of a stroke to a line
 
 
@@ -105,68 +104,66 @@ def occlude(images, low, high):
     return images * ~(y[:, None, :, None] & x[:, None, None, :])
 
 
-def setting(unit, low, high, **default):
-    """A field of a dataclass with its unit and range, from which its flag is made."""
-    return field(metadata={"unit": unit, "range": (low, high)}, **default)
+def draw(count, settings, generator):
+    """Random parameters, tensors [count, ...] on the CPU by name, as distorted() takes them.
 
-
-@dataclass(frozen=True)
-class Distortion:
-    """How far the images of a training run are distorted; the defaults distort nothing."""
-
-    rotation: float = setting("degrees either way", 0, 180, default=0.0)
-    slant: float = setting("degrees either way", 0, 80, default=0.0)
-    smallest: float = setting("factor to which width and height shrink", 0.1, 1, default=1.0)
-    largest: float = setting("factor to which width and height grow", 1, 10, default=1.0)
-    shift: float = setting("pixels each way", 0, 28, default=0.0)
-    occlusion: float = setting("share of the images with a patch wiped out", 0, 1, default=0.0)
-    extra_writing: float = setting("share of the images with a stray stroke", 0, 1, default=0.0)
-
-
-class Parameters(NamedTuple):
-    """What is random in the distortion of N images; None where nothing is wiped out or added."""
-
-    matrices: torch.Tensor  # [N, 2, 3], of affine()
-    patches: torch.Tensor | None = None  # [N, 2, 2], two corners
-    strokes: torch.Tensor | None = None  # [N, 3, 2], of bend()
-    radius: torch.Tensor | None = None  # [N], of the pen
-
-
-def draw_parameters(count, distortion, generator):
-    """Random Parameters, on the CPU, for `count` images."""
+    settings has the attributes rotation, slant, smallest, ... of recipes.Settings.
+    """
 
     def uniform(low, high, *shape):
         return low + (high - low) * torch.rand(count, *shape, generator=generator)
 
+    marks = settings.occlusion or settings.extra_writing
+    warps = settings.rotation or settings.slant or settings.shift
+    if not (marks or warps or settings.smallest < 1 or settings.largest > 1):
+        return {}
     # The warp of an image is uniform up to an amplitude of its own: most are light, few are strong.
     # With the same limits and without it, networks err twice as often on images as they are.
     amplitude = uniform(0, 1)
-    size = math.log(distortion.smallest), math.log(distortion.largest)
+    size = math.log(settings.smallest), math.log(settings.largest)
     width, height = (amplitude * uniform(*size)).exp(), (amplitude * uniform(*size)).exp()
     rotation, slant, right, down = (
         amplitude * uniform(-highest, highest)
-        for highest in (distortion.rotation, distortion.slant, distortion.shift, distortion.shift)
+        for highest in (settings.rotation, settings.slant, settings.shift, settings.shift)
     )
-    matrices = affine(rotation, slant, width, height, right, down)
-    if not (distortion.occlusion or distortion.extra_writing):
-        return Parameters(matrices)
-    middle, half = uniform(-10, 10, 2), uniform(2, 7, 2)
-    strokes = uniform(-14, 14, 1, 2) + uniform(-9, 9, 3, 2)
-    corners = torch.stack([middle - half, middle + half], 1)
-    return Parameters(matrices, corners, strokes, uniform(0.5, 1.8))
+    parameters = {"matrices": affine(rotation, slant, width, height, right, down)}
+    if marks:
+        middle, half = uniform(-10, 10, 2), uniform(2, 7, 2)
+        parameters["strokes"] = uniform(-14, 14, 1, 2) + uniform(-9, 9, 3, 2)
+        parameters["patches"] = torch.stack([middle - half, middle + half], 1)
+        parameters["radius"] = uniform(0.5, 1.8)
+    return parameters
 
 
-def apply(images, parameters, patches, strokes):
-    """Images distorted: all are warped, the first `patches` occluded, the last `strokes` struck.
+def distorted(images, settings, matrices=None, patches=None, strokes=None, radius=None):
+    """Images warped by matrices [N, 2, 3], and a share of them occluded and written on.
 
-    Slices need no work on the other images, and no waiting for a GPU to learn which they are.
+    patches, [N, 2, 2], are the corners of rectangles; strokes, [N, 3, 2], are curves as in bend(),
+    of a pen of a radius [N]. The images come in random order, so those at either end will do:
+    slices need no work on the other images, and no waiting for a GPU to learn which they are.
     """
-    images = warp(images, parameters.matrices)
-    if patches:
-        first = slice(patches)
-        images[first] = occlude(images[first], *parameters.patches[first].unbind(1))
-    if strokes:
-        last = slice(-strokes, None)
-        ink = pen(*bend(parameters.strokes[last]), parameters.radius[last])
-        images[last] = images[last].maximum(ink)
+    if matrices is None:
+        return images
+    images = warp(images, matrices)
+    if occluded := round(settings.occlusion * len(images)):
+        first = slice(occluded)
+        images[first] = occlude(images[first], *patches[first].unbind(1))
+    if written_on := round(settings.extra_writing * len(images)):
+        last = slice(-written_on, None)
+        images[last] = images[last].maximum(pen(*bend(strokes[last]), radius[last]))
     return images
+
+
+def distortions(count, batch_size, settings, generator, device="cpu"):
+    """Yield for each batch of an epoch of `count` images a function that distorts its images.
+
+    What is random is drawn on the CPU, for many batches at once, which is faster, but not for all
+    of a large dataset, which would take more memory than its images.
+    """
+    block = max(1, BLOCK // batch_size) * batch_size
+    for start in range(0, count, block):
+        parameters = draw(min(block, count - start), settings, generator)
+        parameters = {name: tensor.to(device) for name, tensor in parameters.items()}
+        for first in range(0, min(block, count - start), batch_size):
+            batch = {name: t[first : first + batch_size] for name, t in parameters.items()}
+            yield functools.partial(distorted, settings=settings, **batch)

@@ -35,3 +35,14 @@ def measure(images):
         spreads["box"] += ((first + last) / 2).var(correction=0).item()
     side = int(torch.maximum(*sides).median())
     return Frame(side, min(spreads, key=spreads.get))
+
+
+def check(frame):
+    """The values of a Frame, a dict, as they are; ValueError where they cannot be."""
+    if not isinstance(frame, dict) or set(frame) != set(Frame._fields):
+        raise ValueError("its frame has other values than a side and a centre")
+    if type(frame["side"]) is not int or not 1 <= frame["side"] <= 28:
+        raise ValueError("its frame has no side of 1 to 28 pixels")
+    if frame["centre"] not in ("mass", "box"):
+        raise ValueError("its frame has another centre than mass or box")
+    return frame

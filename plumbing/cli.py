@@ -10,11 +10,12 @@ import re
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 
 from plumbing import openmp
 
-# How PyTorch reports memory that there is not and devices that fail, most of it as RuntimeError.
+# How PyTorch reports that memory is short or a device fails, mostly as a RuntimeError.
 MACHINE = re.compile("(CUDA|HIP|XPU|cuDNN) error|CUBLAS_STATUS|out of memory|allocate memory")
 
 # Windows has no SIGHUP.
@@ -86,6 +87,8 @@ def parser(description):
 
 def path(text):
     """The argparse type of a file or folder, ~ being the home: not every shell expands X=~/y."""
+    if not text:
+        raise argparse.ArgumentTypeError("'' names no file")
     return Path(os.path.expanduser(text))
 
 
@@ -142,14 +145,19 @@ def sentence(error):
     return " ".join(str(error).split())[:500]
 
 
-def complain(error):
-    """Say in one sentence on standard error what is wrong."""
-    print(f"{Path(sys.argv[0]).name}: {sentence(error)}", file=sys.stderr)
+def complain(problem, cause=None):
+    """Say what is wrong in one sentence on standard error; DEBUG=1 shows the traceback first."""
+    cause = problem if isinstance(problem, BaseException) else cause
+    if cause and os.environ.get("DEBUG", "0") not in ("", "0"):
+        traceback.print_exception(cause)
+    print(f"{Path(sys.argv[0]).name}: {sentence(problem)}", file=sys.stderr)
 
 
 def run(main):
-    """Call main(), which may return an exit code; exit 2 on bad input, 1 on a failed run, 130 on
-    Ctrl-C, without a traceback.
+    """Call main(), which may return an exit code, and exit with one sentence where it fails.
+
+    The code is 2 for bad input, 1 for a failed run, 130 for Ctrl-C. A mistake in the program itself
+    keeps its traceback.
     """
     for number in SIGNALS:
         if signal.getsignal(number) == _leave:  # From here on there may be something to save.
@@ -161,29 +169,31 @@ def run(main):
         code = main()
         if sys.stdout:
             sys.stdout.flush()
-        if code:
-            sys.exit(code)
-        return
-    except InputError as error:
-        code, problem = 2, error
-    except MemoryError as error:
-        code, problem = 1, f"not enough memory: {error}"
-    except RuntimeError as error:
-        if not MACHINE.search(str(error)):
+    except BaseException as error:
+        code, problem = _explain(error)
+        if code is None:
             raise
-        reason = str(error).split("\n")[0]  # The rest is about debugging PyTorch.
-        if "allocate memory" in reason:
-            way_out = "close other programs, or train with a smaller --batch-size"
-        else:
-            way_out = "free the device, or leave it for the CPU (--device cpu)"
-        code, problem = 1, f"{reason}; {way_out}"
-    except BrokenPipeError as error:
-        # The reader has gone (`train.py | head`): what Python flushes at exit must not fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code, problem = 1, error
-    except (OSError, FloatingPointError) as error:
-        code, problem = 1, error
-    except KeyboardInterrupt as error:
-        code, problem = 130, str(error) or "interrupted"
-    complain(problem)
-    sys.exit(code)
+        if isinstance(error, BrokenPipeError):
+            # The reader has gone (`train.py | head`): what Python flushes at exit must not fail.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        complain(problem, error)
+    if code:
+        sys.exit(code)
+
+
+def _explain(error):
+    """(exit code, sentence) of what a user or a machine causes; (None, None) of any other error."""
+    if isinstance(error, InputError):
+        return 2, error
+    if isinstance(error, KeyboardInterrupt):
+        return 130, str(error) or "interrupted"
+    if isinstance(error, (OSError, FloatingPointError)):
+        return 1, error
+    reason = str(error).split("\n")[0]  # The rest is about debugging PyTorch.
+    if isinstance(error, MemoryError):
+        return 1, f"not enough memory: {reason}"
+    if not (isinstance(error, RuntimeError) and MACHINE.search(str(error))):
+        return None, None
+    if "allocate memory" in reason:
+        return 1, f"{reason}; close other programs, or train with a smaller --batch-size"
+    return 1, f"{reason}; free the device, or leave it for the CPU (--device cpu)"

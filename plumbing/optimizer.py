@@ -66,12 +66,13 @@ def fast_products():
     full precision by another library on the others. Logits and gradients tolerate it; weights,
     distortions and evaluation keep full precision. Backward belongs inside, for TensorFloat-32.
     """
+    before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium")
     try:
         with torch.autocast("cpu", torch.bfloat16, enabled=multiplies_bfloat16()):
             yield
     finally:
-        torch.set_float32_matmul_precision("highest")
+        torch.set_float32_matmul_precision(before)
 
 
 def keep_freed_memory():

@@ -1,6 +1,5 @@
 """Runs that are cut short: what is saved of them on the way, and how they go on."""
 
-import argparse
 import os
 import shlex
 import time
@@ -50,50 +49,37 @@ def saving(path, epochs, before=None):
         raise type(end)(sentence) from None
 
 
-def saved_flags(parser, args, checkpoint):
-    """The flags of the run that wrote a checkpoint, with those of this one beside them.
-
-    args are what the parser made of the flags that were typed; those that a run is made of are None
-    where they were not. Raises InputError where one of them says something else, or what is saved
-    is not what the flag takes.
-    """
-    path = args.checkpoint
-    names = [name for name, value in vars(parser.parse_args([])).items() if value is None]
-    saved = {"dataset": checkpoint.dataset, "seed": checkpoint.seed, **checkpoint.settings}
-    # None in a checkpoint of an earlier version. Of a larger machine's no bits are kept anyway.
-    if not 0 < saved["threads"] <= os.cpu_count():
-        names.remove("threads")
-
-    def flag(name):
-        return f"--{name.replace('_', '-')}"
-
-    try:
-        before = vars(parser.parse_args([f"{flag(name)}={saved[name]}" for name in names]))
-    except (KeyError, cli.InputError) as error:
-        raise cli.InputError(f"checkpoint {path}: its settings are damaged: {error}") from error
-    now = vars(args)
-    fixed = [name for name in names if name != "threads"]  # which decides the last bits only
-    if differing := [name for name in fixed if now[name] not in (None, before[name])]:
+def check_flags(args, checkpoint):
+    """InputError where a flag that was typed says something else than the run of a Checkpoint."""
+    saved = {"dataset": checkpoint.dataset, **checkpoint.settings}
+    saved.pop("threads")  # which may be others, because they decide the last bits only
+    typed = {name: value for name, value in vars(args).items() if value is not None}
+    if differing := [name for name in saved if typed.get(name, saved[name]) != saved[name]]:
         kept, typed = (
-            " ".join(f"{flag(name)} {flags[name]}" for name in differing) for flags in (before, now)
+            " ".join(f"--{name.replace('_', '-')} {values[name]}" for name in differing)
+            for values in (saved, typed)
         )
         raise cli.InputError(
-            f"checkpoint {path} is of a run with {kept}, not {typed}: go on with it without these, "
-            "or train anew without --resume"
+            f"checkpoint {args.checkpoint} is of a run with {kept}, not {typed}: go on with it "
+            "without these, or train another one (make train CHECKPOINT=other.pt)"
         )
-    return argparse.Namespace(**now | {n: before[n] for n in names if now[n] is None})
 
 
-def restore(path, checkpoint, model, optimizer, facts, images):
+def usable_threads(checkpoint):
+    """The number of threads of a run, if it is known and this machine has as many, else None."""
+    threads = checkpoint.settings["threads"]
+    return threads if 0 < threads <= os.cpu_count() else None
+
+
+def restore(path, checkpoint, model, optimizer, split):
     """Put a model and its Adam where they were at a checkpoint.
 
-    Raises InputError where that does not fit the facts of this run (see snapshot()), or epochs of
-    so many images.
+    Raises InputError where it cannot be of epochs of a training data.Split.
     """
-    epochs, batch_size = checkpoint.epoch, facts["settings"]["batch_size"]
-    steps = min(epochs * -(-images // batch_size), 2**24)  # where Adam's float32 stops
-    misfits = ["list of classes"] if checkpoint.class_names != facts["class_names"] else []
-    if checkpoint.settings["turned"] != facts["settings"]["turned"]:
+    epochs, batch_size = checkpoint.epoch, checkpoint.settings["batch_size"]
+    steps = min(epochs * -(-split.epoch // batch_size), 2**24)  # where Adam's float32 stops
+    misfits = ["list of classes"] if checkpoint.class_names != split.class_names else []
+    if checkpoint.settings["inverted"] != split.inverted:
         misfits.append("side of light and dark")
     model.load_state_dict(checkpoint.weights)
     for name, tensor in optimizer.tensors():
@@ -110,6 +96,6 @@ def restore(path, checkpoint, model, optimizer, facts, images):
     if misfits:
         raise cli.InputError(
             f"checkpoint {path} cannot be resumed: its {misfits[0]} does not fit {epochs} epochs "
-            f"of {images:,} images, so the dataset has changed or the file is damaged; train anew "
-            "without --resume"
+            f"of {split.epoch:,} images, so the dataset has changed or the file is damaged; train "
+            "anew without --resume"
         )

@@ -1,11 +1,12 @@
 """Every test runs in an empty folder of its own, and none reaches a network."""
 
 import os
+import re
 import shutil
 import signal
 import sys
 import tempfile
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -59,7 +60,12 @@ def device(request):
 
 @pytest.fixture
 def run(monkeypatch, capsys):
-    """run(main, *flags): call a script's main as its command line does; (exit code, out, err)."""
+    """run(main, *flags): call a script's main as its command line does; (exit code, out, err).
+
+    The tracebacks that DEBUG=1 shows are printed at the end, for pytest to show if the test fails.
+    """
+    monkeypatch.setenv("DEBUG", "1")
+    shown = []
 
     def run(main, *flags):
         monkeypatch.setattr(sys, "argv", [f"{main.__module__}.py", *map(str, flags)])
@@ -72,9 +78,13 @@ def run(monkeypatch, capsys):
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
-        return code, *capsys.readouterr()
+        out, err = capsys.readouterr()
+        tracebacks = rf"^(?:Traceback|\S[^\n]*Error: )(?:(?!^{main.__module__}\.py: ).)*"
+        shown.extend(re.findall(tracebacks, err, re.M | re.S))
+        return code, out, re.sub(tracebacks, "", err, flags=re.M | re.S)
 
-    return run
+    yield run
+    print(*shown, sep="\n")
 
 
 @pytest.fixture(scope="module")
@@ -119,12 +129,12 @@ def dataset(tmp_path, drawn):
     return tmp_path / "digits"
 
 
-def train_network(split, recipe, seed, device="cpu"):
+def train_network(split, settings, device="cpu"):
     """An MLP, trained as train.py does it."""
-    torch.manual_seed(seed)
-    model = MLP(recipe.deslant).to(device)
-    optimizer = Adam(model, recipe.beta1, recipe.beta2)
-    for _ in train.train(model, optimizer, split.to(device), recipe, seed):
+    torch.manual_seed(settings.seed)
+    model = MLP(settings.deslant).to(device)
+    optimizer = Adam(model, settings.beta1, settings.beta2)
+    for _ in train.train(model, optimizer, split.to(device), settings):
         pass
     return model
 
@@ -133,21 +143,23 @@ def train_network(split, recipe, seed, device="cpu"):
 def network():
     """An MLP that reads drawn digits."""
     split = Split(*synthetic.generate(12_000, seed=0), [])
-    return train_network(split, replace(recipes.RECIPES["accurate"], epochs=20), seed=0)
+    return train_network(split, replace(recipes.RECIPES["accurate"], epochs=20))
 
 
 FACTS = {
     "dataset": "digits",
     "class_names": list("0123456789"),
     "frame": {"side": 20, "centre": "mass"},
-    "settings": {"recipe": "quick", "epochs": 1, "learning_rate": 0.02, **checkpoints.EARLIER},
-    "seed": 0,
+    "settings": asdict(replace(recipes.RECIPES["quick"], epochs=1)),
 }
 HISTORY = [{"epoch": 1, "loss": 0.5, "test_accuracy": 0.95, "errors": 5}]
 
 
 def save_network(model, path=Path("checkpoint.pt"), **facts):
     """Write a checkpoint with the weights of a model and invented circumstances."""
-    settings = FACTS["settings"] | {"deslant": int(getattr(model, "deslant", 0))}
+    settings = FACTS["settings"] | {
+        "deslant": int(getattr(model, "deslant", 0)),
+        "seed": facts.pop("seed", 0),
+    }
     facts = FACTS | {"settings": settings} | facts
     checkpoints.save(path, checkpoints.snapshot(model, None, HISTORY, **facts))

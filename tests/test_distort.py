@@ -1,6 +1,7 @@
 """Each distortion against an independent construction."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image
 
 import data
 from digits import distort
+from recipes import Settings
 
 ROUNDING = 1e-5  # of a warp by nothing; a step of a byte is 4e-3
 
@@ -181,89 +183,104 @@ def test_a_curve_starts_ends_and_bends_where_its_control_points_say():
     torch.testing.assert_close(start[0, 6], torch.tensor([4.0, 4.0]))  # Bezier: half the height
 
 
-STRONG = distort.Distortion(
+def settings(**values):
+    """Settings that distort nothing but as told."""
+    return Settings(recipe="mine", epochs=1, learning_rate=0.01, **{"batch_size": 64} | values)
+
+
+STRONG = settings(
     rotation=30, slant=25, smallest=0.6, largest=1.4, shift=3, occlusion=0.4, extra_writing=0.25
 )
 
 
-def test_parameters_stay_within_their_limits_and_fill_them():
-    read = {  # from the matrices, where there is nothing else in them
+def epoch(split, told, number=1):
+    """The images and the labels of an epoch."""
+    return map(torch.cat, zip(*data.Batches(data.Split(*split, []), told, number), strict=True))
+
+
+@pytest.mark.parametrize(
+    "name, read",
+    {  # from the matrices, where there is nothing else in them
         "rotation": lambda m: torch.atan2(-m[:, 1, 0], m[:, 1, 1]).rad2deg(),
         "slant": lambda m: m[:, 0, 1].atan().rad2deg(),
         "shift": lambda m: -m[:, 0, 2],
         "smallest": lambda m: -m[:, 0, 0].log(),
         "largest": lambda m: -m[:, 1, 1].log(),
-    }
-    for name, value in vars(STRONG).items():
-        if name in read:
-            distortion = distort.Distortion(**{name: value})
-            drawn = read[name](
-                distort.draw_parameters(20_000, distortion, torch.Generator()).matrices
-            )
-            limit = math.log(value) if "est" in name else value
-            low, high = sorted([0 if "est" in name else -limit, limit])
-            reach = 0.05 * (high - low)
-            assert low <= drawn.min() < low + reach and high - reach < drawn.max() <= high
-            assert drawn.abs().median() < 0.3 * max(high, -low)  # most are light
+    }.items(),
+)
+def test_parameters_stay_within_their_limits_and_fill_them(name, read):
+    value = getattr(STRONG, name)
+    drawn = read(distort.draw(20_000, settings(**{name: value}), torch.Generator())["matrices"])
+    limit = math.log(value) if "est" in name else value
+    low, high = sorted([0 if "est" in name else -limit, limit])
+    reach = 0.05 * (high - low)
+    assert low <= drawn.min() < low + reach and high - reach < drawn.max() <= high
+    assert drawn.abs().median() < 0.3 * max(high, -low)  # most are light
 
 
-def test_as_many_images_are_occluded_and_struck_as_told(digits):
+def test_a_share_of_the_images_is_occluded_and_another_written_on(digits):
     images = digits[:80]
-    parameters = distort.draw_parameters(80, STRONG, torch.Generator().manual_seed(3))
+    parameters = distort.draw(80, STRONG, torch.Generator().manual_seed(3))
     before = images.clone()
-    distorted = distort.apply(images, parameters, patches=32, strokes=20)
+    distorted = distort.distorted(images, STRONG, **parameters)
     assert torch.equal(images, before)
-    warped = distort.warp(images, parameters.matrices)
+    warped = distort.warp(images, parameters["matrices"])
     less = (distorted < warped).any((1, 2, 3))
     more = (distorted > warped).any((1, 2, 3))
     assert less[:32].sum() > 20 and not less[32:].any()
     assert more[60:].sum() > 15 and not more[:60].any()
     assert distorted.min() >= 0 and distorted.max() <= 1
-    assert torch.equal(distort.apply(images, parameters, patches=0, strokes=0), warped)
 
 
-def test_patches_and_strokes_are_drawn_where_a_recipe_has_some():
+def test_only_what_a_recipe_has_is_drawn():
     warps = dict(rotation=20, slant=20, smallest=0.8, largest=1.25, shift=2)
-    few = distort.draw_parameters(9, distort.Distortion(**warps), torch.Generator())
-    assert few[1:] == (None, None, None)
+    assert distort.draw(9, settings(), torch.Generator()) == {}
+    few = distort.draw(9, settings(**warps), torch.Generator())
+    assert list(few) == ["matrices"]
     for share in {"occlusion": 0.1}, {"extra_writing": 0.1}:
-        all_of_them = distort.draw_parameters(
-            9, distort.Distortion(**warps, **share), torch.Generator()
-        )
-        assert torch.equal(all_of_them.matrices, few.matrices)
-        assert all(tensor is not None for tensor in all_of_them)
+        more = distort.draw(9, settings(**warps, **share), torch.Generator())
+        assert torch.equal(more["matrices"], few["matrices"])
+        assert {"patches", "strokes", "radius"} < set(more)
 
 
-def test_a_share_of_each_batch_is_occluded_and_struck(drawn):
+def test_each_batch_has_its_share_of_patches_and_strokes():
     blank, full = torch.zeros(200, 28, 28).byte(), torch.full((200, 28, 28), 255).byte()
-    occlusion, writing = distort.Distortion(occlusion=0.4), distort.Distortion(extra_writing=0.25)
-    for images, distortion, share in (full, occlusion, 0.4), (blank, writing, 0.25):
-        for batch, _ in data.Batches(images, torch.zeros(200).long(), 50, distortion, 0, 1):
+    for images, told in (full, {"occlusion": 0.4}), (blank, {"extra_writing": 0.25}):
+        split, (share,) = data.Split(images, torch.zeros(200).long(), []), told.values()
+        for batch, _ in data.Batches(split, settings(batch_size=50, **told), 1):
             changed = ((batch - images[0, 0, 0] / 255).abs() > ROUNDING).any((1, 2, 3)).sum()
             assert 0.7 * share * len(batch) <= changed <= share * len(batch)
 
 
+def test_what_is_drawn_in_blocks_is_drawn_for_each_image_once(digits, monkeypatch):
+    monkeypatch.setattr(distort, "BLOCK", 150)  # two batches, then two more, then one
+    draws, draw = [], distort.draw
+    monkeypatch.setattr(distort, "draw", lambda *args: draws.append(draw(*args)) or draws[-1])
+    found = distort.distortions(270, 60, settings(shift=3), torch.Generator().manual_seed(3))
+    shown = [each(digits[: 60 if i < 4 else 30]) for i, each in enumerate(found)]
+    assert [len(each["matrices"]) for each in draws] == [120, 120, 30] and len(shown) == 5
+    matrices = torch.cat([each["matrices"] for each in draws])
+    for i, images in enumerate(shown):
+        expected = distort.warp(digits[: len(images)], matrices[60 * i :][: len(images)])
+        assert torch.equal(images, expected)
+
+
 def test_every_device_distorts_as_the_cpu_does(digits, device):
-    parameters = distort.draw_parameters(600, STRONG, torch.Generator().manual_seed(3))
-    there = distort.Parameters(*(tensor.to(device) for tensor in parameters))
-    expected = distort.apply(digits, parameters, 200, 200)
-    found = distort.apply(digits.to(device), there, 200, 200).cpu()
+    parameters = distort.draw(600, STRONG, torch.Generator().manual_seed(3))
+    there = {name: tensor.to(device) for name, tensor in parameters.items()}
+    expected = distort.distorted(digits, STRONG, **parameters)
+    found = distort.distorted(digits.to(device), STRONG, **there).cpu()
     assert (found - expected).abs().mean() < 1e-5
-    warped = distort.warp(digits.to(device), there.matrices).cpu()
-    torch.testing.assert_close(warped, distort.warp(digits, parameters.matrices), atol=1e-4, rtol=0)
+    warped = distort.warp(digits.to(device), there["matrices"]).cpu()
+    torch.testing.assert_close(
+        warped, distort.warp(digits, parameters["matrices"]), atol=1e-4, rtol=0
+    )
 
 
 def test_a_seed_and_an_epoch_decide_the_distortions(drawn):
-    def epoch(seed, number, distortion=STRONG):
-        return torch.cat([x for x, _ in data.Batches(*drawn, 64, distortion, seed, number)])
-
-    assert torch.equal(epoch(1, 1), epoch(1, 1))
-    for other in (epoch(1, 2), epoch(2, 1), epoch(1, 1, distort.Distortion(rotation=30))):
-        assert not torch.equal(epoch(1, 1), other)
-
-
-def test_distorted_or_not_the_order_is_the_same(drawn):
-    def labels(distortion):
-        return torch.cat([y for _, y in data.Batches(*drawn, 64, distortion, 0, 1)])
-
-    assert torch.equal(labels(STRONG), labels(distort.Distortion()))
+    images, labels = epoch(drawn, STRONG)
+    assert torch.equal(next(epoch(drawn, STRONG)), images)
+    others = (replace(STRONG, seed=1), 1), (STRONG, 2), (settings(rotation=30), 1)
+    assert not any(torch.equal(next(epoch(drawn, *other)), images) for other in others)
+    _, order = epoch(drawn, settings())  # distorted or not, it is the same
+    assert torch.equal(order, labels)

@@ -295,7 +295,7 @@ def test_dark_on_light_is_turned_around_and_said(write, splits, run):
     frames = []
     for name in ("digits", "scans"):
         code, out, _ = run(train.main, "--dataset", name, "--epochs", 1)
-        assert code == 0 and ("60 training, 30 test, dark on light: turned around\n" in out) == (
+        assert code == 0 and ("60 training, 30 test, dark on light: inverted\n" in out) == (
             name == "scans"
         )
         frames.append(load_checkpoint(Path("checkpoint.pt"))[1].frame)

@@ -2,6 +2,7 @@ import io
 import os
 import pickle
 import resource
+from itertools import product
 
 import numpy as np
 import pytest
@@ -27,6 +28,18 @@ def random_images(count):
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (count, 28, 28), dtype=torch.uint8, generator=generator)
     return images, torch.randint(0, 10, (count,), generator=generator)
+
+
+@pytest.mark.parametrize("before", ["highest", "medium"])
+def test_the_precision_of_products_is_afterwards_what_it_was(before):
+    usual = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision(before)
+        with optimizers.fast_products():
+            pass
+        assert torch.get_float32_matmul_precision() == before
+    finally:
+        torch.set_float32_matmul_precision(usual)
 
 
 @pytest.mark.parametrize("capable", [False, True])
@@ -130,7 +143,8 @@ def test_save_and_load(tmp_path, model):
     assert torch.equal(
         evaluate(loaded, images, labels).logits, evaluate(model, images, labels).logits
     )
-    assert {name: getattr(checkpoint, name) for name in FACTS} == FACTS | {"seed": 3}
+    settings = FACTS["settings"] | {"seed": 3}
+    assert {name: getattr(checkpoint, name) for name in FACTS} == FACTS | {"settings": settings}
     assert (checkpoint.epoch, checkpoint.history, checkpoint.test_accuracy) == (1, HISTORY, 0.95)
     assert checkpoint.versions["torch"] == torch.__version__
 
@@ -224,19 +238,29 @@ def test_a_checkpoint_of_the_first_version_is_read(tmp_path, model):
     state = torch.load(path, weights_only=True)
     for key in ("settings", "frame", "optimizer"):
         del state[key]
+    state["seed"] = 4
     distortion = {"rotation": 20, "stretch": 1.25, "shift": 2}
     state["recipe"] = {"name": "accurate", "epochs": 1, "learning_rate": 0.01}
     state["recipe"] |= {"batch_size": 512, "distortion": distortion}
     torch.save(state, path)
     loaded, checkpoint = load_checkpoint(path)
     assert torch.equal(loaded.layers[1].weight, model.layers[1].weight)
-    assert checkpoint.summary == "1 epochs of recipe accurate, seed 0, on digits"
+    assert checkpoint.summary == "1 epochs of recipe accurate, seed 4, on digits"
     assert checkpoint.settings["rotation"] == 20 and checkpoint.settings["batch_size"] == 512
     assert checkpoint.frame == {"side": 20, "centre": "mass"}
 
 
-@pytest.mark.parametrize("name", ["validation", "turned", "threads", "deslant"])
-@pytest.mark.parametrize("value", ["many", -1, 0.5, True, 10**30])
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        *product(
+            ["validation", "inverted", "threads", "deslant", "seed", "epochs"],
+            ["many", -1, 0.5, True, 10**30, None],
+        ),
+        *product(["shift", "rotation", "learning_rate"], ["far", -1e9, float("nan"), [1.0]]),
+        *(["recipe", 1], ["recipe", ["x"]]),
+    ],
+)
 def test_settings_that_no_flag_takes_are_refused(tmp_path, model, name, value):
     path = tmp_path / "c.pt"
     save_network(model, path)

@@ -185,7 +185,7 @@ def test_the_same_seed_gives_the_same_weights_in_another_process(run, dataset):
         (["--seed", 5, "--dataset", "."], "--dataset digits --seed 3, not --dataset . --seed 5"),
         (["--recipe", "robust"], "with --recipe accurate, not --recipe robust"),
         (["--batch-size", 50], "with --batch-size 100, not --batch-size 50"),
-        (["--rotation", 7], "with --rotation 20.0, not --rotation 7.0"),
+        (["--rotation", 7], "with --rotation 20, not --rotation 7.0"),
     ],
 )
 def test_other_settings_are_refused(run, dataset, cut, flags, sentence):
@@ -240,21 +240,6 @@ def change(**values):
             ),
             "its layers.3.bias.exp_avg_sq does not fit",
         ),
-        (lambda c: change(settings=c["settings"] | {"shift": "far"}), "its settings are damaged"),
-        (lambda c: change(settings=c["settings"] | {"rotation": -1e9}), "its settings are damaged"),
-        (
-            lambda c: change(settings={n: c["settings"][n] for n in c["settings"] if n != "slant"}),
-            "its settings are damaged",
-        ),
-        (
-            lambda c: change(settings=c["settings"] | {"epochs": "many"}),
-            "damaged, or not written by train.py",
-        ),
-        (
-            lambda c: change(settings=c["settings"] | {"recipe": ["x"]}),
-            "damaged, or not written by train.py",
-        ),
-        (lambda c: change(seed=-1), "its settings are damaged"),
     ],
 )
 def test_a_checkpoint_that_cannot_be_resumed_gets_a_sentence(run, dataset, cut, damage, sentence):
@@ -366,8 +351,9 @@ def test_a_checkpoint_of_an_earlier_version_goes_on(run, dataset, cut):
     run(train.main, *flags)
     content = torch.load(CHECKPOINT, weights_only=True)
     content["recipe"] = content.pop("settings")  # as it was called at first
-    for name in ("threads", "validation", "deslant"):  # which it did not have
+    for name in ("threads", "validation", "deslant", "inverted"):  # which it did not have
         del content["recipe"][name]
+    content["seed"] = content["recipe"].pop("seed")
     torch.save(content, CHECKPOINT)
     assert run(train.main, "--resume")[0] == 0
     assert same(state(), whole)

@@ -65,15 +65,12 @@ def test_train_prints_a_header_a_line_per_epoch_and_a_summary(run, dataset):
     result = evaluate(model, test.images, test.labels)
     assert summary["errors"] == result.errors == checkpoint.history[-1]["errors"]
     assert summary["test_accuracy"] == result.accuracy == checkpoint.test_accuracy
-    recipe = recipes.RECIPES["accurate"]
-    assert recipe.batch_size > 500  # images
-    recipe = dataclasses.replace(recipe, epochs=3, batch_size=500)
-    settings = {"recipe": "accurate", **recipes.settings(recipe)}
-    assert checkpoint.settings == settings | {
-        "validation": 0,
-        "turned": 0,
-        "threads": torch.get_num_threads(),
-    }
+    settings = recipes.RECIPES["accurate"]
+    assert settings.batch_size > 500  # images
+    settings = dataclasses.replace(
+        settings, epochs=3, batch_size=500, seed=7, threads=torch.get_num_threads()
+    )
+    assert checkpoint.settings == dataclasses.asdict(settings)
     assert (checkpoint.epoch, checkpoint.seed, checkpoint.dataset) == (3, 7, "digits")
     assert checkpoint.class_names == list("0123456789")
 
@@ -90,13 +87,15 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(run, datas
 
 def test_the_seed_decides_the_order_of_the_images(dataset):
     split = data.load("digits", "train")
-    recipe = recipes.Recipe(epochs=1, batch_size=50, learning_rate=0.01)
     losses = []
     for seed in (1, 1, 2):
+        settings = recipes.Settings(
+            recipe="mine", epochs=1, batch_size=50, learning_rate=0.01, seed=seed
+        )
         torch.manual_seed(0)
         model = MLP()
-        optimizer = Adam(model, recipe.beta1, recipe.beta2)
-        losses.append(list(train.train(model, optimizer, split, recipe, seed)))
+        optimizer = Adam(model, settings.beta1, settings.beta2)
+        losses.append(list(train.train(model, optimizer, split, settings)))
     assert losses[0] == losses[1] != losses[2]
 
 
