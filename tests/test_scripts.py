@@ -488,31 +488,25 @@ def test_class_names_of_any_kind(run, tmp_path, drawn):
 @pytest.mark.parametrize(
     "flags, sentence",
     [
-        (["--epochs", "0"], "'0' is not a whole number from 1 to 1000000000"),
-        (["--epochs", "-3"], "'-3' is not a whole number from 1"),
-        (["--epochs", "many"], "'many' is not a whole number"),
-        (["--batch-size", "1.5"], "'1.5' is not a whole number"),
-        (["--batch-size", "501"], "a batch size of 501 exceeds the 500 training images"),
-        (["--learning-rate", "nan"], "'nan' is not a number from 1e-09 to 1e+38"),
-        (["--learning-rate", "-1"], "'-1' is not a number from"),
-        (["--learning-rate", "inf"], "'inf' is not a number from"),
+        *((["--epochs", value], repr(value)) for value in ("0", "-3", "many")),
+        (["--batch-size", "1.5"], "'1.5'"),
+        (["--batch-size", "501"], "501 exceeds the 500 training images"),
+        (["--batch-size", "521", "--drawn", "20"], "521 exceeds the 520 training images"),
+        *((["--learning-rate", value], repr(value)) for value in ("nan", "-1", "inf")),
         (["--rotation", "181"], "'181' is not a number from 0 to 180"),
         (["--largest", "0.9"], "'0.9' is not a number from 1 to 10"),
-        (["--occlusion", "nan"], "'nan' is not a number from 0 to 1"),
-        (["--seeds", "1"], "'1' is neither 2 to 1000 nor a range like 3-7"),
-        (["--seeds", "7-3"], "'7-3' is neither"),
-        (["--seeds", "9" * 20], "9' is neither"),
-        (["--seeds", "3", "--seed", "1"], "--seeds goes with neither --seed nor --resume"),
+        (["--occlusion", "nan"], "'nan'"),
+        *((["--seeds", value], repr(value)) for value in ("1", "7-3", "9" * 20)),
+        (["--seeds", "3", "--seed", "1"], "--seeds"),
         (["--seed", "-1"], "'-1' is not a whole number from 0 to 4294967295"),
-        (["--recipe", "slow"], "invalid choice: 'slow'"),
-        (["--device", "meta"], "--device meta is not available"),
-        (["--device", "nonsense"], "--device nonsense is not available"),
-        (["--dataset", "../nowhere"], "no such file or folder"),
-        (["--checkpoint", "digits"], "it is no regular file"),
-        (["--checkpoint", "pipe"], "it is no regular file"),
-        (["--checkpoint", "x" * 300], "File name too long"),
-        (["--checkpoint", "checkpoint.pt/c.pt"], "checkpoint.pt/c.pt cannot be written"),
-        (["--turbo"], "unrecognized arguments: --turbo"),
+        (["--recipe", "slow"], "'slow'"),
+        *((["--device", name], f"--device {name}") for name in ("meta", "nonsense")),
+        (["--dataset", "../nowhere"], "'../nowhere'"),
+        *((["--checkpoint", name], name) for name in ("digits", "pipe", "x" * 300)),
+        (["--checkpoint", "checkpoint.pt/c.pt"], "checkpoint.pt/c.pt"),
+        (["--checkpoint", ".", "--seeds", "2"], "regular file"),
+        *((["--checkpoint", "", *more], "--checkpoint") for more in ([], ["--seeds", "2"])),
+        (["--turbo"], "--turbo"),
         pytest.param(
             ["--device", "cuda"],
             "--device cuda is not available",
@@ -555,6 +549,26 @@ def test_bad_input_to_analysis(run, trained, flags, sentence):
     assert code == 2 and sentence in err
     assert err.startswith("analysis.py: ") and err.count("\n") == 1
     assert pictures() == before
+
+
+def test_a_batch_may_be_as_large_as_an_epoch_with_its_drawn_digits(run, dataset):
+    flags = "--dataset", "digits", "--epochs", 1, "--drawn", 20, "--batch-size", 520
+    assert run(train.main, *flags)[0] == 0
+    assert load_checkpoint(Path("checkpoint.pt"))[1].settings["batch_size"] == 520
+
+
+def test_debug_shows_the_traceback_of_a_sentence():
+    fail = "import sys; from plumbing import cli; cli.run(lambda: cli.path('~').mkdir())"
+    for debug in "", "0", "1":
+        shown = subprocess.run(
+            [sys.executable, "-c", fail],
+            env=os.environ | {"DEBUG": debug},
+            capture_output=True,
+            text=True,
+        )
+        lines = shown.stderr.splitlines()
+        assert shown.returncode == 1 and lines[-1].startswith("-c: [Errno 17] File exists")
+        assert (lines[0].startswith("Traceback"), len(lines) > 1) == (debug == "1",) * 2
 
 
 def test_a_closed_pipe_ends_a_run_with_a_sentence(trained):
