@@ -3,7 +3,11 @@
 import os
 import warnings
 
+import torch
+import torch.nn.functional as F
+
 from plumbing import cli
+from plumbing.optimizer import Adam
 
 
 def add_flags(parser):
@@ -17,18 +21,16 @@ def add_flags(parser):
     parser.add_argument(
         "--threads",
         type=cli.between(1, 1024, int),
-        help="of the CPU (default: as many as it has, or as the quota of a container allows)",
+        help="number of CPU threads (default: one per core, or what a container's quota allows)",
     )
 
 
 def choose(name, threads=None):
-    """The torch.device that --device names, tried out, once PyTorch uses so many threads.
+    """The torch.device that --device names, tried out; PyTorch uses the given number of threads.
 
-    Raises cli.InputError where PyTorch does not see it or cannot use it. In that case "auto" says
-    why and is the CPU.
+    Raises cli.InputError where PyTorch does not see the device or cannot use it; with "auto" this
+    is said, and the device is the CPU.
     """
-    import torch
-
     if threads:
         torch.set_num_threads(threads)
         os.environ["OMP_NUM_THREADS"] = str(threads)  # of processes that this one starts
@@ -60,8 +62,6 @@ def choose(name, threads=None):
 
 def _problem(device):
     """Why a device is of no use, in a few words, or None: it is tried where it is not the CPU."""
-    import torch
-
     if device.type == "cpu":
         return None
     try:
@@ -75,11 +75,6 @@ def _problem(device):
 
 def _try(device):
     """What a device makes of images that are warped, and of weights after two steps of Adam."""
-    import torch
-    import torch.nn.functional as F
-
-    from plumbing.optimizer import Adam
-
     generator = torch.Generator().manual_seed(0)
     images, grid = (torch.rand(64, *n, generator=generator) for n in ((1, 28, 28), (28, 28, 2)))
     model = torch.nn.Linear(784, 10)
@@ -98,7 +93,5 @@ def _try(device):
 
 def describe(device):
     """The device in words: `cpu (8 threads), ...` or `cuda (NVIDIA H200, 8 threads), ...`."""
-    import torch
-
     name = f"{torch.cuda.get_device_name(device)}, " if device.type == "cuda" else ""
     return f"{device} ({name}{torch.get_num_threads()} threads), PyTorch {torch.__version__}"

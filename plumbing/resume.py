@@ -60,8 +60,8 @@ def check_flags(args, checkpoint):
             for values in (saved, typed)
         )
         raise cli.InputError(
-            f"checkpoint {args.checkpoint} is of a run with {kept}, not {typed}: go on with it "
-            "without these, or train another one (make train CHECKPOINT=other.pt)"
+            f"checkpoint {args.checkpoint} is of a run with {kept}, not {typed}: leave that out to "
+            "use it, or name another file for another run (CHECKPOINT=other.pt)"
         )
 
 
