@@ -37,9 +37,14 @@ class Split(NamedTuple):
     pool: int = 0  # POOL times as many as an epoch takes of them
 
     @property
+    def own(self):
+        """The images of the dataset, without the pool."""
+        return self.images[: len(self.images) - self.pool]
+
+    @property
     def epoch(self):
         """The number of images of an epoch."""
-        return len(self.images) - self.pool + self.pool // POOL
+        return len(self.own) + self.pool // POOL
 
     def to(self, device):
         return self._replace(images=self.images.to(device), labels=self.labels.to(device))
@@ -138,6 +143,6 @@ class Batches:
         order = torch.randperm(count, generator=generator)
         if not pool:
             return order
-        own = len(self.split.images) - pool
+        own = len(self.split.own)
         chosen = torch.randperm(pool, generator=generator)[: count - own]
         return torch.cat([torch.arange(own), own + chosen])[order]

@@ -112,69 +112,64 @@ def choose_settings(args):
     return recipes.Settings(**before.settings), before
 
 
-def choose_paths(args, seeds):
+def choose_paths(args):
     """{seed: the file of its network}; InputError where one could not be written."""
-    check_writable(args.checkpoint)
-    if not args.seeds:
-        return dict.fromkeys(seeds, args.checkpoint)
-    stem = args.checkpoint.stem
-    paths = {seed: args.checkpoint.with_stem(f"{stem}-{seed}") for seed in seeds}
-    for path in paths.values():
+    name = args.checkpoint
+    paths = {n: name.parent / f"{name.stem}-{n}{name.suffix}" for n in args.seeds} or {None: name}
+    for path in (name, *paths.values()):
         check_writable(path)
     return paths
+
+
+def print_header(args, settings, dataset, training, test, warning, before):
+    seeds = f"seeds {args.seeds[0]} to {args.seeds[-1]}" if args.seeds else f"seed {settings.seed}"
+    cli.show(
+        warning=warning,
+        dataset=dataset if warning else None,
+        images=f"{len(training.own):,} training, {len(test.images):,} {test.name}"
+        + ", dark on light: inverted" * test.inverted,
+        network=f"784-128-10, {sum(p.numel() for p in MLP().parameters()):,} parameters",
+        recipe=f"{settings.recipe}: {recipes.describe(settings, 'recipe')}, {seeds}",
+        distortion=recipes.describe(settings, "distortion"),
+        resuming=before and f"{args.checkpoint} after {before.epoch} epochs",
+    )
 
 
 def main():
     args = parse_args()
     settings, before = choose_settings(args)
     device = devices.choose(args.device, args.threads)
-    seeds = args.seeds or [settings.seed]
-    kind = checkpoints.judged_by(settings.validation)
     if before and before.epoch >= settings.epochs:
         cli.show(finished=f"{before.summary}; there is nothing left to do")
         summary = report.summarize(args.checkpoint, before, 0.0, device)
-        return report.print_end([summary], kind, args.json)
-    paths = choose_paths(args, seeds)
+        return report.print_end([summary], before.judged_by, args.json)
+    paths = choose_paths(args)
 
     # Before the images, because a first run decodes or even downloads them.
-    name = data.MNIST if args.dataset is None else args.dataset
-    cli.show(device=devices.describe(device), dataset=name)
+    asked_for = data.MNIST if args.dataset is None else args.dataset
+    cli.show(device=devices.describe(device), dataset=asked_for)
     dataset, training, test, warning = data.load_splits(args.dataset, settings.validation)
     if warning:
         for path in paths.values():
             check_replaceable(path, dataset, warning)
-    facts = {
-        "dataset": dataset,
-        "class_names": training.class_names,
-        "frame": frame.measure(training.images)._asdict(),
-    }
-    count = len(training.images)
     training = data.add_drawn(training, settings.drawn, dataset)
     settings = recipes.limit_batch(settings, training.epoch, args.batch_size or args.resume)
     settings = replace(settings, threads=torch.get_num_threads(), inverted=int(training.inverted))
-    training, test = training.to(device), test.to(device)  # once, as bytes
+    print_header(args, settings, dataset, training, test, warning, before)
 
-    cli.show(
-        warning=warning,
-        dataset=dataset if warning else None,
-        images=f"{count:,} training, {len(test.images):,} {kind}"
-        + ", dark on light: inverted" * test.inverted,
-        network=f"784-128-10, {sum(p.numel() for p in MLP().parameters()):,} parameters",
-        recipe=f"{settings.recipe}: {recipes.describe(settings, 'recipe')}, "
-        + (f"seeds {seeds[0]} to {seeds[-1]}" if args.seeds else f"seed {settings.seed}"),
-        distortion=recipes.describe(settings, "distortion"),
-        resuming=before and f"{args.checkpoint} after {before.epoch} epochs",
-    )
-    report.print_head(kind, args.seeds)
+    facts = {"dataset": dataset, "class_names": training.class_names}
+    facts["frame"] = frame.measure(training.own)._asdict()
+    training, test = training.to(device), test.to(device)  # once, as bytes
+    report.print_head(test.name, args.seeds)
     summaries = []
     for seed, path in paths.items():
-        own = replace(settings, seed=seed)
+        own = settings if seed is None else replace(settings, seed=seed)
         after_epoch = None if args.seeds else report.print_epoch
         end = train_and_save(path, own, training, test, facts, before, after_epoch)
         summaries.append(report.summarize(path, *end, device))
         if args.seeds:
             report.print_seed(seed, summaries[-1])
-    report.print_end(summaries, kind, args.json, warning)
+    report.print_end(summaries, test.name, args.json, warning)
 
 
 if __name__ == "__main__":

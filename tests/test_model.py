@@ -179,7 +179,7 @@ def damage(content):
         *(whole | {"weights": weights} for weights in ({1: torch.zeros(1)}, {"a": 1})),
         *(whole | {"settings": settings} for settings in ({}, {"recipe": "quick", "epochs": 1})),
         *(whole | {"frame": {"side": 20} | frame} for frame in ({}, {"centre": "top"})),
-        *(whole | {"frame": {"side": side, "centre": "mass"}} for side in (0, 29, 2.0)),
+        *(whole | {"frame": {"side": side, "centre": "mass"}} for side in (0, 29, 2.5)),
         *(
             whole | {"history": [HISTORY[0] | entry]}
             for entry in ({"loss": float("nan")}, {"test_accuracy": 2.0}, {"errors": None})
