@@ -41,6 +41,11 @@ class Checkpoint:
             f"{', unfinished' if self.optimizer else ''}"
         )
 
+    @property
+    def judged_by(self):
+        """The images that it was judged by after each epoch: "validation" or "test"."""
+        return "validation" if self.settings["validation"] else "test"
+
     def validation(self, dataset):
         """How many of the last training images of a dataset it was judged by, in place of test."""
         return self.settings["validation"] if dataset == self.dataset else 0
