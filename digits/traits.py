@@ -1,8 +1,8 @@
 """What is unusual about an image: its traits, against the training images of its class.
 
 An image shows a trait when it lies beyond the outer TAIL of its class. So a trait is a matter of
-degree, and what is common in a class is no trait: a digit that leant to the left may lean to the right
-as many do once it is slanted by 30 degrees, and a narrowed 1 is like a 1 of a thinner pen.
+degree, and what is common in a class is no trait: a digit that leant to the left may lean to the
+right as many do once it is slanted by 30 degrees, and a narrowed 1 is like one of a thinner pen.
 """
 
 import math
@@ -106,7 +106,7 @@ def _pieces(images):
 def compare(images, labels, references, reference_labels):
     """The Comparison of images uint8 [N, 28, 28], labels int64 [N], with training images.
 
-    Its "missing ink" and "extra ink" are the pixels that an image lacks, or has over, compared
+    Its "missing ink" and "extra ink" are the pixels that an image lacks, or has besides, compared
     with the mean of the NEIGHBOURS nearest to it in its class; it is tried as it is and with the
     median slant and proportion of its class, and the smaller difference counts. An image of a
     class with fewer than FEWEST training images shows no trait.
