@@ -18,6 +18,7 @@ from digits import pictures, traits
 from model import evaluate, load_checkpoint
 
 FOLDER = Path("misclassified_samples")
+SHEET = "contact_sheet.png"
 OF_THE_RUN = {"index.html", "confusion_matrix.png", "learning_curve.png"}
 
 
@@ -35,28 +36,29 @@ def analyse(run, *flags):
 
 
 def judge():
-    """(test Split, logits) of the network and its dataset."""
+    """(model, training Split, test Split, logits [N, 10]) of checkpoint.pt."""
     model, checkpoint = load_checkpoint(Path("checkpoint.pt"))
-    test = data.load(checkpoint.dataset, "test")
-    return test, evaluate(model, test.images, test.labels).logits.double()
+    training, test = (data.load(checkpoint.dataset, split) for split in ("train", "test"))
+    return model, training, test, evaluate(model, test.images, test.labels).logits.double()
 
 
 def pictured():
     return sorted(path.name for path in FOLDER.glob("[0-9]*.png"))
 
 
-def test_the_pictures_are_the_most_confident_mistakes(run, trained):
+def test_the_pictures_are_the_most_confident_mistakes_with_their_traits(run, trained):
     summary, out = analyse(run)
-    test, logits = judge()
+    _, training, test, logits = judge()
     probabilities = logits.softmax(1)
     wrong = [i for i in range(100) if logits[i].argmax() != test.labels[i]]
     expected = sorted(wrong, key=lambda i: (-probabilities[i].max().item(), i))[:10]
     assert summary["errors"] == len(wrong) > 10
-    assert [mistake["index"] for mistake in summary["worst"]] == expected
-    with Image.open(FOLDER / "contact_sheet.png") as sheet:
-        sheet.load()
-    for rank, (name, index) in enumerate(zip(pictured(), expected, strict=True), start=1):
-        row = probabilities[index]
+    comparison = traits.compare(test.images, test.labels, training.images, training.labels)
+    facts = zip(pictured(), summary["worst"], expected, strict=True)
+    for rank, (name, mistake, index) in enumerate(facts, start=1):
+        row, trait = probabilities[index], traits.describe(comparison, index)
+        assert (mistake["index"], mistake["trait"]) == (index, trait)
+        assert f"{FOLDER / name}  {trait}\n" in out
         assert name == (
             f"{rank:02}_true-{test.labels[index]}_predicted-{row.argmax()}"
             f"_probability-{row.max():.4f}_index-{index}.png"
@@ -64,16 +66,38 @@ def test_the_pictures_are_the_most_confident_mistakes(run, trained):
         with Image.open(FOLDER / name) as picture:
             assert picture.size == (280, 280)
             assert np.array_equal(np.asarray(picture)[5::10, 5::10], test.images[index])
-
-
-def test_traits_are_told_of_the_mistakes_and_of_each_picture(run, trained):
-    summary, out = analyse(run)
-    training, (test, logits) = data.load("digits", "train"), judge()
-    comparison = traits.compare(test.images, test.labels, training.images, training.labels)
-    for name, mistake in zip(pictured(), summary["worst"], strict=True):
-        assert mistake["trait"] == traits.describe(comparison, mistake["index"])
-        assert f"{FOLDER / name}  {mistake['trait']}\n" in out
     assert len({mistake["trait"] for mistake in summary["worst"]}) > 1
+    for name in "contact_sheet", "confusion_matrix", "learning_curve":
+        with Image.open(FOLDER / f"{name}.png") as picture:
+            picture.load()
+
+
+def test_the_report_counts_every_image(run, trained):
+    summary, out = analyse(run)
+    _, training, test, logits = judge()
+    p, (low, high) = summary["test_accuracy"], summary["interval"]
+    assert summary["standard_error"] == pytest.approx((p * (1 - p) / 100) ** 0.5)
+    assert f"{p:.2%} (95 % interval {low:.2%} to {high:.2%}), {summary['errors']} errors\n" in out
+
+    expected = np.zeros((10, 10), int)
+    np.add.at(expected, (test.labels, logits.argmax(1)), 1)
+    assert summary["confusion"] == expected.tolist()
+    totals, errors = expected.sum(1), expected.sum(1) - expected.diagonal()
+    assert re.findall(r"^(\d) +(\d+) +(\d+) +([\d.]+)%$", out, re.M) == [
+        (str(i), str(totals[i]), str(errors[i]), f"{100 * errors[i] / totals[i]:.2f}")
+        for i in range(10)
+    ]
+    head, *rows = out[out.index("true  predicted\n") :].splitlines()[1:12]
+    assert head.split() == list("0123456789") == [row.split()[0] for row in rows]
+    shown = [row.replace(".", "0").split()[1:] for row in rows]
+    assert np.array_equal(np.array(shown, int), expected)
+    assert len({len(line) for line in (head, *rows)}) == 1
+    np.fill_diagonal(expected, 0)
+    largest = [map(int, row) for row in re.findall(r"^(\d) +(\d) +(\d+)$", out, re.M)]
+    counts = [count for true, read, count in largest if expected[true, read] == count]
+    assert counts == sorted(expected.flat)[::-1][:10]
+
+    comparison = traits.compare(test.images, test.labels, training.images, training.labels)
     for row in traits.frequencies(comparison, logits.argmax(1) != test.labels):
         shown = re.search(rf"^{row.trait} +([\d.]+)% +([\d.]+)% +([-\d.]+)% +([\d.]+)", out, re.M)
         excess = row.mistakes - row.correct
@@ -81,41 +105,11 @@ def test_traits_are_told_of_the_mistakes_and_of_each_picture(run, trained):
         assert [float(x) for x in shown.groups()] == pytest.approx(expected, abs=0.06)
 
 
-def test_the_report_and_the_confusion_matrix_count_every_image(run, trained):
-    summary, out = analyse(run)
-    test, logits = judge()
-    expected = np.zeros((10, 10), int)
-    np.add.at(expected, (test.labels, logits.argmax(1)), 1)
-    assert summary["confusion"] == expected.tolist()
-    rows = re.findall(r"^(\d) +(\d+) +(\d+) +([\d.]+)%$", out, re.M)
-    for number, (name, *counts) in enumerate(rows):
-        errors = expected[number].sum() - expected[number, number]
-        total = expected[number].sum()
-        assert name == str(number) and [float(count) for count in counts] == [
-            *(total, errors, round(100 * errors / total, 2))
-        ]
-    assert len(rows) == 10
-    lines = out[out.index("true  predicted\n") :].splitlines()
-    assert lines[1].split() == list("0123456789") == [line.split()[0] for line in lines[2:12]]
-    shown = [line.replace(".", "0").split()[1:] for line in lines[2:12]]
-    assert np.array_equal(np.array(shown, int), expected)
-    assert len({len(line) for line in lines[1:12]}) == 1
-    largest = re.findall(r"^(\d) +(\d) +(\d+)$", out, re.M)
-    np.fill_diagonal(expected, 0)
-    assert [int(count) for *_, count in largest] == sorted(expected.flat)[::-1][: len(largest)]
-    assert all(expected[int(true), int(read)] == int(count) for true, read, count in largest)
-
-    p, (low, high) = summary["test_accuracy"], summary["interval"]
-    assert summary["standard_error"] == pytest.approx((p * (1 - p) / 100) ** 0.5)
-    assert f"{p:.2%} (95 % interval {low:.2%} to {high:.2%}), {summary['errors']} errors\n" in out
-
-
 def test_the_page_holds_what_the_analysis_knows(run, trained):
     summary, out = analyse(run, "--count", 1000)
     assert out.splitlines()[-2] == str(FOLDER / "index.html")
     content, images = read_content((FOLDER / "index.html").read_text())
-    model, _ = load_checkpoint(Path("checkpoint.pt"))
-    training, (test, logits) = data.load("digits", "train"), judge()
+    model, training, test, logits = judge()
     assert f"{summary['test_accuracy']:.2%} of the 100 test images of digits" in content["about"]
     assert content["class_names"] == test.class_names
     assert content["confusion"] == summary["confusion"]
@@ -173,23 +167,19 @@ def test_as_many_mistakes_as_one_wants_of_one_confusion(run, trained):
 
 @pytest.mark.parametrize("validation, word", [(0, "test"), (100, "validation")])
 def test_the_learning_curve_is_of_the_run(run, dataset, monkeypatch, validation, word):
-    charts = []
-
-    def line_chart(title, points, limits, unit):
-        charts.append((title, points))
-        return Image.new("RGB", pictures.CHART)
-
     run(train.main, "--dataset", "digits", "--epochs", 2, "--validation", validation)
     _, checkpoint = load_checkpoint(Path("checkpoint.pt"))
-    monkeypatch.setattr(pictures, "line_chart", line_chart)
+    charts = []
+    monkeypatch.setattr(
+        pictures, "line_chart", lambda *chart: charts.append(chart) or Image.new("RGB", (9, 9))
+    )
     for done in (2, 1):  # of two epochs
         checkpoint.history = checkpoint.history[:done]
         analysis.draw_learning_curve(checkpoint)
-        (_, losses), (title, accuracies), (_, rates) = charts[-3:]
-        assert losses == [(entry["epoch"], entry["loss"]) for entry in checkpoint.history]
-        assert accuracies == [
-            (entry["epoch"], 100 * entry["test_accuracy"]) for entry in checkpoint.history
-        ]
+        (_, losses, *_), (title, accuracies, *_), (_, rates, *_) = charts[-3:]
+        entries = [(entry["loss"], 100 * entry["test_accuracy"]) for entry in checkpoint.history]
+        assert losses == [(i, loss) for i, (loss, _) in enumerate(entries, start=1)]
+        assert accuracies == [(i, accuracy) for i, (_, accuracy) in enumerate(entries, start=1)]
         assert title.startswith(f"{word} accuracy") and f"{accuracies[-1][1]:.2f}" in title
         highest = checkpoint.settings["learning_rate"]
         epoch, rate = max(rates, key=lambda point: point[1])
@@ -199,37 +189,18 @@ def test_the_learning_curve_is_of_the_run(run, dataset, monkeypatch, validation,
         assert rates[-1] == (done, pytest.approx(0 if done == 2 else highest * 5 / 9))
 
 
-@pytest.mark.parametrize("epochs", [1, 40])
-def test_pictures_of_short_and_long_runs(run, dataset, epochs):
-    run(train.main, "--dataset", "digits", "--epochs", epochs)
-    analyse(run)
-    for name, size in ("learning_curve", (760, 660)), ("confusion_matrix", (692, 736)):
-        with Image.open(FOLDER / f"{name}.png") as picture:
-            picture.load()
-            assert picture.size == size
-
-
 def test_a_second_run_replaces_its_own_pictures_and_touches_nothing_else(run, trained):
     analyse(run)
-    first = pictured()
-    mine = ["me.png", "notes.txt", first[0].replace(".png", " copy.png")]
+    first = set(pictured())
+    mine = {"me.png", "notes.txt", f"{min(first)} copy.png"}
     for name in mine:
         (FOLDER / name).write_text("mine")
     run(train.main, "--dataset", "digits", "--epochs", 1, "--seed", 3)
-    summary, _ = analyse(run)
-    second = set(pictured()) - set(mine)
-    assert second != set(first) and len(second) == 10
-    names = {path.name for path in FOLDER.iterdir()}
-    assert names == {*second, *mine, "contact_sheet.png"} | OF_THE_RUN
+    analyse(run)
+    second = set(pictured()) - mine
+    assert second != first and len(second) == 10
+    assert {path.name for path in FOLDER.iterdir()} == second | mine | OF_THE_RUN | {SHEET}
     assert all((FOLDER / name).read_text() == "mine" for name in mine)
-
-
-def test_a_page_that_is_no_analysis_is_not_replaced(run, trained):
-    Path("site").mkdir()
-    Path("site/index.html").write_text("mine")
-    code, _, err = run(analysis.main, "--output", "site")
-    assert code == 2 and "site/index.html" in err
-    assert [path.read_text() for path in Path("site").iterdir()] == ["mine"]
 
 
 def test_fewer_mistakes_than_ten_and_none(run, dataset, drawn):
@@ -261,24 +232,26 @@ def test_class_names_of_any_kind(run, tmp_path, drawn):
 
 
 @pytest.mark.parametrize(
-    "flags, names",
+    "flags, named",
     [
-        (["--checkpoint", "none.pt"], ["none.pt", "make train"]),
-        (["--checkpoint", "digits/test.parquet"], ["digits/test.parquet"]),
-        (["--output", "checkpoint.pt"], ["checkpoint.pt", "cannot be written"]),
-        (["--output", "checkpoint.pt/folder"], ["checkpoint.pt", "cannot be written"]),
-        (["--dataset", "fashion"], ["fashion", "classes Bag"]),
-        (["--count", "0"], ["--count", "'0'", "1 to 1000"]),
-        (["--true", "10"], ["--true '10'", "0, 1, 2, 3, 4, 5, 6, 7, 8, 9"]),
-        (["--predicted", "four"], ["--predicted 'four'", "0, 1, 2, 3"]),
+        ("--checkpoint none.pt", "checkpoint none.pt"),
+        ("--checkpoint digits/test.parquet", "checkpoint digits/test.parquet"),
+        ("--output checkpoint.pt", "checkpoint.pt/"),
+        ("--output checkpoint.pt/folder", "checkpoint.pt/folder"),
+        ("--output site", "site/index.html"),
+        ("--dataset fashion", "Bag"),
+        ("--count 0", "'0' is not a whole number from 1 to 1000"),
+        ("--true 10", "--true '10'"),
+        ("--predicted four", "--predicted 'four'"),
     ],
 )
-def test_bad_input_leaves_the_pictures_as_they_are(run, trained, flags, names):
-    blank = np.zeros((28, 28), np.uint8)
-    write_split(Path("fashion/test.parquet"), [blank], [0], names=["Bag"])
-    analyse(run)
-    before = pictured()
-    code, _, err = run(analysis.main, *flags)
-    assert code == 2 and all(name in err for name in names)
+def test_bad_input_leaves_what_is_there(run, trained, flags, named):
+    write_split(Path("fashion/test.parquet"), [np.zeros((28, 28), np.uint8)], [0], names=["Bag"])
+    kept = "site/index.html", FOLDER / "01_true-1_predicted-2_probability-1.0000_index-3.png"
+    for path in map(Path, kept):
+        path.parent.mkdir()
+        path.write_text("not of this run")
+    code, _, err = run(analysis.main, *flags.split())
+    assert code == 2 and named in err
     assert err.startswith("analysis.py: ") and err.count("\n") == 1
-    assert pictured() == before
+    assert all(Path(path).read_text() == "not of this run" for path in kept)
