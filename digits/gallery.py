@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from PIL import Image
 
 from digits.pictures import contact_sheet, enlarge
@@ -23,6 +24,7 @@ TEMPLATE = Path(__file__).with_name("mistakes.html")  # of the page
 TITLE = "<title>Mistakes of the 784-128-10 network</title>"  # by which a page is known
 MOST = 400  # mistakes on a page: whatever is in their images, it stays below 2 MB
 ALIKE = 3  # training images beside a mistake
+BLOCK = 100  # mistakes that are compared with all training images at once: it bounds the memory
 
 
 class Mistake(NamedTuple):
@@ -93,8 +95,9 @@ def nearest(activations, references):
 
     Their indices, int64 [M, ALIKE], by Euclidean distance, the nearest first.
     """
-    nearness = activations @ references.T - (references**2).sum(1) / 2
-    return nearness.topk(min(ALIKE, len(references))).indices
+    halves, count = (references**2).sum(1) / 2, min(ALIKE, len(references))
+    blocks = activations.split(BLOCK)
+    return torch.cat([(block @ references.T - halves).topk(count).indices for block in blocks])
 
 
 def page_rows(mistakes, labels, logits, alike, alike_labels):

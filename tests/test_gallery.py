@@ -60,7 +60,7 @@ def test_names_sort_by_rank_and_a_sheet_has_its_limit(
 
 def test_the_nearest_are_those_of_the_smallest_distance():
     generator = torch.Generator().manual_seed(0)
-    few, many = (torch.rand(n, 128, generator=generator) for n in (200, 1000))
+    few, many = (torch.rand(n, 128, generator=generator) for n in (2 * gallery.BLOCK + 1, 1000))
     expected = torch.cdist(few, many).argsort(1)[:, :3]
     assert torch.equal(gallery.nearest(few, many), expected)
     assert gallery.nearest(few, many[:2]).shape == (len(few), 2)
