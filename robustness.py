@@ -5,7 +5,6 @@ from plumbing import cli
 if __name__ == "__main__":
     cli.set_up()
 # isort: split
-import math
 import os
 from collections import Counter
 from pathlib import Path
@@ -14,114 +13,46 @@ from statistics import mean, stdev
 import torch
 
 import data
-from digits import distort
-from digits.pictures import contact_sheet, enlarge, title
+from digits import distort, pictures
 from model import evaluate, load_with_test_split
 from plumbing import devices
 from plumbing.files import check_writable, replacing
 
-SCALE = 4  # pixels of the picture per pixel of an image
 CAPTIONED = 6  # networks, or groups of them, whose accuracies the picture tells
-
-# The protocol. Each function distorts images float32 [N, 1, 28, 28] by one cause, as severely as
-# told; what is random comes from the generator.
-
-
-def either_way(images, value, generator):
-    """The value or its opposite for each image, float32 [N]."""
-    return value * (torch.randint(2, (len(images),), generator=generator) * 2.0 - 1)
-
-
-def rotation(images, degrees, generator):
-    return distort.warp(images, distort.affine(rotation=either_way(images, degrees, generator)))
-
-
-def slant(images, degrees, generator):
-    return distort.warp(images, distort.affine(slant=either_way(images, degrees, generator)))
-
-
-def width(images, factor, generator):
-    return distort.warp(images, distort.affine(width=factor).expand(len(images), 2, 3))
-
-
-def height(images, factor, generator):
-    return distort.warp(images, distort.affine(height=factor).expand(len(images), 2, 3))
-
-
-def size(images, factor, generator):
-    matrix = distort.affine(width=factor, height=factor)
-    return distort.warp(images, matrix.expand(len(images), 2, 3))
-
-
-def shift(images, pixels, generator):
-    """In any direction."""
-    angle = 2 * math.pi * torch.rand(len(images), generator=generator)
-    matrices = distort.affine(right=pixels * angle.cos(), down=pixels * angle.sin())
-    return distort.warp(images, matrices)
-
-
-def occlusion(images, pixels, generator):
-    """A disc is wiped out, its middle in the ink and its diameter given."""
-    ink = images.flatten(1) + 1e-9  # where an image is blank, any pixel may be the middle
-    middle = ink.multinomial(1, generator=generator)[..., None]
-    x, y = distort.PIXEL[middle % 28], distort.PIXEL[middle // 28]
-    inside = (distort.PIXEL - x) ** 2 + (distort.PIXEL[:, None] - y) ** 2 < (pixels / 2) ** 2
-    return images * ~inside[:, None]
-
-
-def stray_line(images, pixels, generator):
-    """A straight line 2 pixels thick and of the given length, anywhere and in any direction."""
-    middle = 20 * torch.rand(len(images), 1, 2, generator=generator) - 10
-    angle = math.pi * torch.rand(len(images), 1, generator=generator)
-    along = torch.linspace(-pixels / 2, pixels / 2, 2 * pixels + 1)
-    points = middle + torch.stack([angle.cos() * along, angle.sin() * along], -1)
-    line = distort.pen(points[:, :-1], points[:, 1:], torch.ones(len(images)))
-    return images.maximum(line)
-
-
-def neighbour(images, pixels, generator):
-    """Another image of the set to the left or right, as far from middle to middle as given."""
-    others = images[torch.randperm(len(images), generator=generator)]
-    matrices = distort.affine(right=either_way(images, pixels, generator))
-    return images.maximum(distort.warp(others, matrices))
-
-
-# A function: its unit, severities. The recipes distort by the first ones, too, in other measures.
+# The protocol: how images are distorted, in what unit, how severely. All recipes but quick distort
+# what they train on by the first ones, too, in other measures.
 SEEN = {
-    rotation: ("degrees", (10, 20, 30, 40)),
-    slant: ("degrees", (10, 20, 30, 40)),
-    width: ("times", (0.5, 0.7, 1.2, 1.4)),
-    height: ("times", (0.5, 0.7, 1.2, 1.4)),
-    size: ("times", (0.5, 0.7, 1.2, 1.4)),
-    shift: ("px", (1, 2, 3, 4)),
+    "rotation": (distort.rotate, "degrees", (10, 20, 30, 40)),
+    "slant": (distort.lean, "degrees", (10, 20, 30, 40)),
+    "width": (distort.widen, "times", (0.5, 0.7, 1.2, 1.4)),
+    "height": (distort.heighten, "times", (0.5, 0.7, 1.2, 1.4)),
+    "size": (distort.resize, "times", (0.5, 0.7, 1.2, 1.4)),
+    "shift": (distort.move, "px", (1, 2, 3, 4)),
 }
 UNSEEN = {
-    occlusion: ("px", (6, 8, 10, 12)),
-    stray_line: ("px", (8, 12, 16, 20)),
-    neighbour: ("px", (20, 18, 16, 14)),
+    "occlusion": (distort.wipe_disc, "px", (6, 8, 10, 12)),
+    "stray line": (distort.add_line, "px", (8, 12, 16, 20)),
+    "neighbour": (distort.add_neighbour, "px", (20, 18, 16, 14)),
 }
 CAUSES = SEEN | UNSEEN
 ABOUT_MEANS = """
 seen: rotation to shift, by which all recipes but quick distort what they train on
 unseen: occlusion to neighbour; what robust trains on are patches and strokes of other shapes"""
-ABOUT_SEEDS = "±: the standard deviation of networks that differ in their seed alone"
 
 
-def name_of(cause):
-    return cause.__name__.replace("_", " ")
+def distorted(images, cause, severity):
+    """Images uint8 [N, 28, 28] on the CPU, before and after: the same on every machine."""
+    function, *_ = CAUSES[cause]
+    generator = torch.Generator().manual_seed(0)
+    return (255 * function(data.to_float(images), severity, generator)).round().byte()[:, 0]
 
 
 def rows(images):
-    """Yield (cause, severity with its unit, distorted images) for every row of the table.
-
-    Images are uint8 [N, 28, 28] on the CPU, before and after: the same on every machine.
-    """
+    """Yield (cause, severity with its unit, distorted images) for every row of the table."""
     yield "clean", "", images
-    for distortion, (unit, severities) in CAUSES.items():
+    for cause, (_, unit, severities) in CAUSES.items():
         for severity in severities:
-            generator = torch.Generator().manual_seed(0)
-            distorted = distortion(data.to_float(images), severity, generator)
-            yield name_of(distortion), f"{severity} {unit}", (255 * distorted).round().byte()[:, 0]
+            yield cause, f"{severity} {unit}", distorted(images, cause, severity)
 
 
 def parse_args():
@@ -148,7 +79,7 @@ def load_networks(paths, dataset=None):
         dataset = dataset or checkpoint.dataset  # of the first, and the same for all
         models.append(model)
         checkpoints.append(checkpoint)
-        if len({checkpoint.validation(dataset) for checkpoint in checkpoints}) > 1:
+        if checkpoint.validation(dataset) != checkpoints[0].validation(dataset):
             raise cli.InputError(
                 f"checkpoint {path} is judged by other images than {paths[0]}: see --validation"
             )
@@ -171,7 +102,10 @@ def group(names, checkpoints):
     """
     groups, times = {}, Counter()
     for position, checkpoint in enumerate(checkpoints):
-        settings = checkpoint.settings | {"threads": None}  # which decides the last bits only
+        settings = checkpoint.settings | {
+            "threads": 0,
+            "seed": 0,
+        }  # threads decide the last bits only
         facts = frozenset(settings.items()), checkpoint.dataset, checkpoint.epoch
         times[facts, checkpoint.seed] += 1  # The same seed again adds nothing to a mean.
         groups.setdefault((facts, times[facts, checkpoint.seed]), []).append(position)
@@ -186,60 +120,35 @@ def group(names, checkpoints):
 
 
 def print_row(groups, cause, severity, accuracies=None):
-    """Print a row of the table, of the accuracies of all networks, or the one that heads it."""
-    row = f"{cause:10}  {severity:>10}"
+    """Print a row of the table, or without accuracies its head; the mean accuracy per group."""
+    row, means = f"{cause:10}  {severity:>10}", []
     for name, positions in groups:
         several = len(positions) > 1
         cell = head = f"{name}, {len(positions)} seeds" if several else name
         if accuracies:
             of_group = [accuracies[position] for position in positions]
-            cell = f"{mean(of_group):.2%}" + (f" ± {100 * stdev(of_group):.2f}" if several else "")
+            means.append(mean(of_group))
+            cell = f"{means[-1]:.2%}" + (f" ± {100 * stdev(of_group):.2f}" if several else "")
         row += f"  {cell:>{max(len(head), 13 if several else 6)}}"
     print(row, flush=True)
+    return means
 
 
 def print_table(groups, models, test, device):
-    """Print a row per cause and severity; (the rows as dicts, a picture of them all)."""
-    models = [model.to(device) for model in models]
-    labels = test.labels.to(device)
-    table, distorted = [], []
+    """Print a row per cause and severity; (the rows, dicts, and a picture of the first image)."""
+    models, labels = [model.to(device) for model in models], test.labels.to(device)
+    table, tiles = [], []
     print_row(groups, "cause", "severity")
     for cause, severity, images in rows(test.images):
         here = images.to(device)
         accuracies = [evaluate(model, here, labels).accuracy for model in models]
-        print_row(groups, cause, severity, accuracies)
+        means = print_row(groups, cause, severity, accuracies)[:CAPTIONED]
         table.append({"cause": cause, "severity": severity, "accuracies": accuracies})
-        distorted.append(images[0])
-    return table, picture_rows(groups, table, distorted)
-
-
-def picture_rows(groups, table, images):
-    """A picture of one digit, uint8 [28, 28], in each row of the table.
-
-    A line of it is a cause: its name, the digit as it is, and four times distorted. Below are the
-    accuracies of the first CAPTIONED groups.
-    """
-    shown, more = groups[:CAPTIONED], len(groups) - CAPTIONED
-    names = ["", *(name[-14:] for name, _ in shown), *[f"and {more} more"] * (more > 0)]
-
-    def tile(row, image):
-        means = (mean(row["accuracies"][p] for p in positions) for _, positions in shown)
-        lines = [row["severity"] or row["cause"], *(f"{accuracy:.2%}" for accuracy in means)]
-        return enlarge(image, SCALE), "\n".join(lines)
-
-    clean, *distorted = map(tile, table, images)
-    tiles = []
-    for start in range(0, len(distorted), 4):  # severities of a cause
-        head = title(table[1 + start]["cause"], SCALE), "\n".join(names)
-        tiles += [head, clean, *distorted[start : start + 4]]
-    return contact_sheet(*zip(*tiles, strict=True), columns=6)
-
-
-def average(table, causes):
-    """The mean accuracy of each network over the rows of the causes."""
-    names = [name_of(cause) for cause in causes]
-    chosen = (row["accuracies"] for row in table if row["cause"] in names)
-    return [mean(column) for column in zip(*chosen, strict=True)]
+        tiles.append((cause, images[0], [severity or cause, *(f"{mean:.2%}" for mean in means)]))
+    names = [name[-14:] for name, _ in groups[:CAPTIONED]]
+    if more := len(groups) - len(names):
+        names.append(f"and {more} more")
+    return table, pictures.distortions(names, tiles)
 
 
 def main():
@@ -251,24 +160,21 @@ def main():
     cli.show(device=devices.describe(device))
     for path, checkpoint in zip(args.checkpoint, checkpoints, strict=True):
         cli.show(checkpoint=f"{path}: {checkpoint.summary}")
-    kind = "validation" if checkpoints[0].validation(dataset) else "test"
-    cli.show(dataset=f"{dataset}: {len(test.labels):,} {kind} images")
+    cli.show(dataset=f"{dataset}: {len(test.labels):,} {test.name} images")
     print()
     groups = group(tell_apart(args.checkpoint), checkpoints)
-    table, sheet = print_table(groups, models, test, device)
-    means = {
-        "seen": average(table, SEEN),
-        "unseen": average(table, UNSEEN),
-        "distorted": average(table, CAUSES),
-    }
-    for severity, accuracies in means.items():
-        print_row(groups, "mean", severity, accuracies)
+    table, picture = print_table(groups, models, test, device)
+    means = {}
+    for name, causes in ("seen", SEEN), ("unseen", UNSEEN), ("distorted", CAUSES):
+        chosen = (row["accuracies"] for row in table if row["cause"] in causes)
+        means[name] = [mean(column) for column in zip(*chosen, strict=True)]  # of each network
+        print_row(groups, "mean", name, means[name])
     print(ABOUT_MEANS)
     if len(groups) < len(models):
-        print(ABOUT_SEEDS)
+        print("±: the standard deviation of networks that differ in their seed alone")
 
     with replacing(args.output) as file:
-        sheet.save(file, "png")
+        picture.save(file, "png")
     print(f"\n{args.output} shows each of them on the first test image")
     cli.print_json(
         args.json,

@@ -1,16 +1,18 @@
-"""Pictures of images of 28 x 28 pixels, and of what is counted and measured on them."""
+"""Pictures of images of 28 x 28 pixels, and of a training run."""
 
 import math
+from itertools import groupby
+from operator import itemgetter
 
 from PIL import Image, ImageDraw, ImageFont
 
+SMALL = 4  # pixels per pixel of an image, where there are many
 GAP = 16  # pixels around the pictures of a contact sheet
 FONT = 17  # pixels
-CELL = 60  # pixels, of the confusion matrix
 BLUE = (8, 48, 107)  # dark: told from white and grey by people of any colour vision
 CHART = 760, 220  # pixels, with the margins
 MARGIN = 84, 44, 72, 30  # pixels: left, top, right, bottom
-FINE = 2  # lines are drawn so many times larger and then reduced, because Pillow's have hard edges
+FINE = 2  # how many times larger lines are drawn, then reduced: Pillow's have hard edges
 
 
 def enlarge(image, scale):
@@ -25,6 +27,24 @@ def title(text, scale):
     pen = ImageDraw.Draw(picture)
     pen.text((0, 14 * scale), text, "black", ImageFont.load_default(5 * scale), "lm")
     return picture
+
+
+def distortions(names, rows):
+    """A picture with a line per cause: its name, and an image as it is and distorted.
+
+    names: what the lines of text below each image are about.
+    rows: (cause, image uint8 [28, 28], lines of text), first of the image as it is, then four of
+        each cause.
+    """
+
+    def tile(cause, image, lines):
+        return enlarge(image, SMALL), "\n".join(lines)
+
+    clean, tiles = tile(*rows[0]), []
+    for cause, distorted in groupby(rows[1:], key=itemgetter(0)):
+        head = title(cause, SMALL), "\n".join(["", *names])
+        tiles += [head, clean, *(tile(*row) for row in distorted)]
+    return contact_sheet(*zip(*tiles, strict=True), columns=6)
 
 
 def contact_sheet(pictures, captions, columns):
@@ -42,33 +62,6 @@ def contact_sheet(pictures, captions, columns):
         sheet.paste(picture, (left, top))
         pen.multiline_text((left, top + down + GAP // 4), caption, "black", font)
     return sheet
-
-
-def confusion_matrix(counts, rows, columns):
-    """A picture of counts int64 [true, predicted] with the labels of its rows and columns.
-
-    The more errors, the darker the blue; the diagonal is grey.
-    """
-    font = ImageFont.load_default(FONT)
-    left, top = GAP + max(60, *(int(font.getlength(row)) + GAP for row in rows)), 2 * CELL
-    picture = Image.new("RGB", (left + 10 * CELL + GAP, top + 10 * CELL + GAP), "white")
-    pen = ImageDraw.Draw(picture)
-    pen.text((left, CELL / 2), "predicted", "black", font, "lm")
-    pen.text((GAP, top - CELL / 2), "true", "black", font, "lm")
-    most = max(1, (counts - counts.diag().diag()).max().item())
-    for true, numbers in enumerate(counts.tolist()):
-        y = top + true * CELL
-        pen.text((left - GAP, y + CELL / 2), rows[true], "black", font, "rm")
-        pen.text((left + (true + 0.5) * CELL, top - CELL / 2), columns[true], "black", font, "mm")
-        for predicted, count in enumerate(numbers):
-            x, share = left + predicted * CELL, count / most
-            cell = tuple(round(255 + share * (dark - 255)) for dark in BLUE)
-            ink = "white" if share > 0.65 else "black" if count else "darkgrey"
-            if true == predicted:
-                cell, ink = "lightgrey", "black"
-            pen.rectangle((x, y, x + CELL, y + CELL), cell, "grey")
-            pen.text((x + CELL / 2, y + CELL / 2), str(count), ink, font, "mm")
-    return picture
 
 
 def ticks(low, high):
@@ -115,10 +108,25 @@ def line_chart(title, points, limits, unit):
     return picture.reduce(FINE)
 
 
-def stack(pictures):
-    """Pictures of one size below one another."""
-    width, height = pictures[0].size
-    whole = Image.new("RGB", (width, len(pictures) * height))
-    for number, picture in enumerate(pictures):
-        whole.paste(picture, (0, number * height))
-    return whole
+def learning_curve(losses, accuracies, rates, highest, judged_by):
+    """A picture of a training run: its loss, accuracy and learning rate, one below the other.
+
+    losses and accuracies: of every epoch; the accuracies from 0 to 1.
+    rates: (epochs passed, learning rate) at many moments of the run; highest: of all rates.
+    judged_by: the images that the accuracies are of, "test" or "validation".
+    """
+    losses = list(enumerate(losses, start=1))
+    accuracies = [(epoch, 100 * share) for epoch, share in enumerate(accuracies, start=1)]
+    (_, loss), (_, accuracy) = losses[-1], accuracies[-1]
+    most, least = max(y for _, y in losses), min(99, *(y for _, y in accuracies))
+    judged = f"{judged_by} accuracy in %, {accuracy:.2f} after the last epoch"
+    charts = [
+        (f"training loss in nats, {loss:.4f} in the last epoch", losses, (0, most)),
+        (judged, accuracies, (least, 100)),
+        (f"learning rate, {highest:g} at its highest", rates, (0, highest)),
+    ]
+    width, height = CHART
+    picture = Image.new("RGB", (width, len(charts) * height))
+    for place, (heading, points, limits) in enumerate(charts):
+        picture.paste(line_chart(heading, points, limits, "epoch"), (0, place * height))
+    return picture

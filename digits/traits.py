@@ -1,8 +1,8 @@
 """What is unusual about an image: its traits, against the training images of its class.
 
 An image shows a trait when it lies beyond the outer TAIL of its class. So a trait is a matter of
-degree, and what is common in a class is none: a digit that leant to the left may lean to the right
-as many do once it is slanted by 30 degrees, and a narrowed 1 is like a 1 of a thinner pen.
+degree, and what is common in a class is no trait: a digit that leant to the left may lean to the
+right as many do once it is slanted by 30 degrees, and a narrowed 1 is like one of a thinner pen.
 """
 
 import math
@@ -106,7 +106,7 @@ def _pieces(images):
 def compare(images, labels, references, reference_labels):
     """The Comparison of images uint8 [N, 28, 28], labels int64 [N], with training images.
 
-    Its "missing ink" and "extra ink" are the pixels that an image lacks, or has over, compared
+    Its "missing ink" and "extra ink" are the pixels that an image lacks, or has besides, compared
     with the mean of the NEIGHBOURS nearest to it in its class; it is tried as it is and with the
     median slant and proportion of its class, and the smaller difference counts. An image of a
     class with fewer than FEWEST training images shows no trait.
@@ -194,8 +194,8 @@ def describe(comparison, index):
 def frequencies(comparison, wrong):
     """A Frequency for each of TRAITS, and for images in which one of the NAMED stands out.
 
-    wrong, bool [N], marks the mistakes. With 95 % all intervals hold together (Bonferroni), for
-    images that have nothing to do with one another.
+    wrong, bool [N], marks the mistakes. With a probability of 95 % all intervals hold together
+    (Bonferroni), for images that have nothing to do with one another.
     """
     named = outstanding(comparison) >= 0
     shown = torch.cat([comparison.scores > 1, named[:, None]], 1)
@@ -213,8 +213,8 @@ def ratio_interval(a, n, b, m, level=0.95):
     """The ratio of the shares a / n and b / m, and its interval of that level by its logarithm.
 
     D. Katz, J. Baptista, S. P. Azen and M. C. Pike, "Obtaining confidence intervals for the risk
-    ratio in cohort studies", 1978. Where a group has none with or none without the trait, half an
-    image is added to each of the four counts, so that all is finite.
+    ratio in cohort studies", 1978. Where a group has no image with the trait or none without
+    it, half an image is added to each of the four counts, so that all is finite.
     """
     if 0 in (a, n - a, b, m - b):
         a, n, b, m = a + 0.5, n + 1, b + 0.5, m + 1

@@ -17,14 +17,19 @@ import robustness
 from digits import traits
 from model import evaluate, load_with_test_split
 
-SEVERITIES = {  # from none to much
-    robustness.slant: range(5, 65, 5),
-    robustness.rotation: range(5, 65, 5),
-    robustness.width: (0.9, 0.8, 0.7, 0.6, 0.5, 0.4),
-    robustness.height: (0.9, 0.8, 0.7, 0.6, 0.5, 0.4),
-    robustness.occlusion: range(2, 17, 2),
-    robustness.stray_line: range(4, 29, 4),
+SEVERITIES = {  # of causes of robustness.py, from none to much
+    "slant": range(5, 65, 5),
+    "rotation": range(5, 65, 5),
+    "width": (0.9, 0.8, 0.7, 0.6, 0.5, 0.4),
+    "height": (0.9, 0.8, 0.7, 0.6, 0.5, 0.4),
+    "occlusion": range(2, 17, 2),
+    "stray line": range(4, 29, 4),
 }
+
+
+def reads(model, images, labels):
+    """Whether a model reads each of images uint8 [N, 28, 28] right, bool [N]."""
+    return evaluate(model, images, labels).logits.argmax(1) == labels
 
 
 def flips(model, images, labels, cause, severities):
@@ -35,9 +40,7 @@ def flips(model, images, labels, cause, severities):
     flipped = torch.zeros(len(images), dtype=bool)
     shares = []
     for severity in severities:
-        generator = torch.Generator().manual_seed(0)
-        changed = (255 * cause(data.to_float(images), severity, generator)).round().byte()[:, 0]
-        flipped |= evaluate(model, changed, labels).logits.argmax(1) != labels
+        flipped |= ~reads(model, robustness.distorted(images, cause, severity), labels)
         shares.append(flipped.double().mean().item())
     return shares
 
@@ -67,7 +70,7 @@ def undo(model, images, labels, training):
         opposite = 2 * own["slant"] - new_slant, own["proportion"] ** 2 / new_proportion
         for what, values in ((name, (new_slant, new_proportion)), ("the other way", opposite)):
             changed = (255 * traits.reshape(images, own, *values)).round().byte()[:, 0]
-            yield what, evaluate(model, changed, labels).logits.argmax(1) == labels
+            yield what, reads(model, changed, labels)
 
 
 def main():
@@ -78,7 +81,7 @@ def main():
     model, checkpoint, test = load_with_test_split(args.checkpoint, args.dataset)
     dataset = args.dataset or checkpoint.dataset
     training = data.load(dataset, "train", checkpoint.validation(dataset))
-    right = evaluate(model, test.images, test.labels).logits.argmax(1) == test.labels
+    right = reads(model, test.images, test.labels)
     comparison = traits.compare(test.images, test.labels, training.images, training.labels)
     ordinary = right & (traits.outstanding(comparison) < 0)
     cli.show(checkpoint=f"{args.checkpoint}: {checkpoint.summary}")
@@ -87,10 +90,10 @@ def main():
     images, labels = test.images[ordinary], test.labels[ordinary]
     flipped = {}
     for cause, severities in SEVERITIES.items():
-        name, unit = cause.__name__.replace("_", " "), robustness.CAUSES[cause][0]
-        flipped[name] = flips(model, images, labels, cause, severities)
-        print(f"{name:10}  {unit:7}" + "".join(f"  {severity:>6}" for severity in severities))
-        print(" " * 19 + "".join(f"  {share:6.1%}" for share in flipped[name]), flush=True)
+        _, unit, _ = robustness.CAUSES[cause]
+        flipped[cause] = flips(model, images, labels, cause, severities)
+        print(f"{cause:10}  {unit:7}" + "".join(f"  {severity:>6}" for severity in severities))
+        print(" " * 19 + "".join(f"  {share:6.1%}" for share in flipped[cause]), flush=True)
 
     print(f"\nread right with a usual trait, of {(~right).sum():,} mistakes and of the others:")
     undone = []

@@ -1,4 +1,4 @@
-"""The page of mistakes: what the analysis puts into it, and what Chromium makes of it."""
+"""The mistakes as records, pictures and a page, and what Chromium makes of the page."""
 
 import base64
 import io
@@ -9,17 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import save_network, write_split
 from PIL import Image
 from test_draw import HOSTILE, browser, contrast_ratio, press
 
-import analysis
-import data
-import train
-from digits import gallery, traits
-from model import activations, evaluate, load_checkpoint
+from digits import gallery
+from model import activations, evaluate
 
-PAGE = Path("misclassified_samples/index.html")
 FASHION = "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot".split(",")
 
 
@@ -32,49 +27,35 @@ def read_content(page):
     return content, sprite.reshape(rows, 28, columns, 28).swapaxes(1, 2)
 
 
-# What the analysis writes.
+def test_mistakes_come_in_order_of_confidence_and_ties_by_index():
+    logits = torch.zeros(6, 10)
+    logits[0, 3] = 5  # wrong
+    logits[1, 1] = 9  # right
+    logits[2, 4] = 20  # wrong, with a probability that is 1 in float32
+    logits[3, 5] = 5  # wrong, as confident as image 0
+    logits[4, 6] = 25  # wrong, with a probability nearer to 1 than image 2
+    logits[5, 7] = 1  # wrong
+    mistakes = gallery.find_mistakes(logits, torch.ones(6, dtype=torch.int64), list("abcdefghij"))
+    assert [m.index for m in mistakes] == [4, 2, 0, 3, 5]
+    assert [(m.true, m.predicted) for m in mistakes[2:]] == [("b", "d"), ("b", "f"), ("b", "h")]
+    assert mistakes[-1].probability == pytest.approx(np.e / (np.e + 9))
 
 
-@pytest.fixture
-def trained(run, dataset):
-    assert run(train.main, "--dataset", "digits", "--epochs", 2)[0] == 0
-
-
-def test_the_page_holds_what_the_analysis_knows(run, trained):
-    code, out, err = run(analysis.main)
-    assert (code, err) == (0, "") and out.splitlines()[-1] == str(PAGE)
-    content, images = read_content(PAGE.read_text())
-    model, _ = load_checkpoint(Path("checkpoint.pt"))
-    training, test = data.load("digits", "train"), data.load("digits", "test")
-    result = evaluate(model, test.images, test.labels)
-    expected = analysis.find_mistakes(result.logits, test.labels, test.class_names)
-    assert len(expected) == result.errors > 10
-    about = f"reads {result.accuracy:.2%} of the 100 test images of digits right."
-    assert about in content["about"]
-    assert content["class_names"] == test.class_names
-    confusion = np.zeros((10, 10), int)
-    np.add.at(confusion, (test.labels, result.logits.argmax(1)), 1)
-    assert content["confusion"] == confusion.tolist()
-
-    comparison = traits.compare(test.images, test.labels, training.images, training.labels)
-    hidden = [
-        np.maximum(0, split.images.reshape(-1, 784).numpy() / 255 @ weight.T + bias)
-        for weight, bias in [[p.detach().numpy() for p in list(model.parameters())[:2]]]
-        for split in (test, training)
-    ]
-    probabilities = result.logits.double().softmax(1)
-    for found, mistake, row in zip(content["mistakes"], expected, images, strict=True):
-        index = mistake.index
-        assert found["index"] == index and found["trait"] == traits.describe(comparison, index)
-        assert test.class_names[found["true"]] == mistake.true
-        assert test.class_names[found["predicted"]] == mistake.predicted
-        np.testing.assert_allclose(found["probabilities"], probabilities[index], atol=0.5001e-4)
-        assert (row[0] == test.images[index].numpy()).all()
-        distances = np.linalg.norm(hidden[1] - hidden[0][index], axis=1)
-        alike = [other["index"] for other in found["alike"]]
-        np.testing.assert_allclose(distances[alike], np.sort(distances)[:3], rtol=1e-4)
-        assert [other["label"] for other in found["alike"]] == training.labels[alike].tolist()
-        assert (row[1:] == training.images[alike].numpy()).all()
+@pytest.mark.parametrize(
+    "count, first, on_sheet, columns",
+    [(10, "01_true-1_", 10, 5), (99, "01_true-1_", 99, 10), (120, "001_true-1_", 100, 10)],
+)
+def test_names_sort_by_rank_and_a_sheet_has_its_limit(
+    drawn, monkeypatch, count, first, on_sheet, columns
+):
+    monkeypatch.setattr(gallery, "contact_sheet", lambda *sheet: sheet)
+    mistakes = [gallery.Mistake(i, "1", "2", 1 - i / 1000) for i in range(count)]
+    *names, sheet = (made := gallery.picture_mistakes(mistakes, drawn[0]))
+    assert len(names) == count and names == sorted(names) and names[0].startswith(first)
+    pictures, captions, across = made[sheet]
+    assert (sheet, across) == ("contact_sheet.png", columns)
+    assert len(pictures) == len(captions) == on_sheet
+    assert all(gallery.PICTURE.fullmatch(name) for name in made)
 
 
 def test_the_nearest_are_those_of_the_smallest_distance():
@@ -91,23 +72,6 @@ def test_activations_are_what_the_last_layer_turns_into_logits(network, drawn):
     assert hidden.shape == (600, 128) and hidden.min() == 0
     with torch.inference_mode():
         torch.testing.assert_close(network.layers[-1](hidden), evaluate(network, *drawn).logits)
-
-
-def test_of_test_images_alone_the_page_has_neither_traits_nor_alike_images(run, trained):
-    assert run(analysis.main, "--dataset", "digits/test.parquet")[0] == 0
-    content, images = read_content(PAGE.read_text())
-    assert images.shape[1] == 1 and len(images) == len(content["mistakes"]) > 0
-    assert {mistake["trait"] for mistake in content["mistakes"]} == {"unknown"}
-    assert all(mistake["alike"] == [] for mistake in content["mistakes"])
-
-
-def test_a_page_that_is_no_analysis_is_not_replaced(run, trained):
-    assert run(analysis.main)[0] == 0 and run(analysis.main)[0] == 0  # its own it replaces
-    Path("site").mkdir()
-    Path("site/index.html").write_text("mine")
-    code, _, err = run(analysis.main, "--output", "site")
-    assert code == 2 and "site/index.html is not from an earlier analysis" in err
-    assert [path.read_text() for path in Path("site").iterdir()] == ["mine"]
 
 
 def make_page(count, class_names="0123456789", seed=0, mistakes=None):
@@ -208,16 +172,12 @@ def test_a_click_in_the_matrix_chooses_mistakes_and_another_shows_all(show):
     cell(page, "4 read as 9").click()
     assert status(page) == "2 mistakes: 4 read as 9" and cards(page) == ["4 read as 9"] * 2
     assert pressed(page) == ["4 read as 9: 2 mistakes"]
-    cell(page, "9 read as 4").click()
-    assert status(page) == "1 mistake: 9 read as 4" and cards(page) == ["9 read as 4"]
-    cell(page, "9 read as 4").click()
+    cell(page, "4 read as 9").click()
     assert status(page) == "5 mistakes" and cards(page) == everything and pressed(page) == ["All"]
 
-    true = page.find_element("css selector", "th[scope=row] button")  # the first with mistakes: 3
-    true.click()
+    page.find_element("css selector", "th[scope=row] button").click()  # the first with mistakes
     assert status(page) == "1 mistake: 3 read as another class" and cards(page) == ["3 read as 9"]
-    read = page.find_elements("css selector", "th[scope=col] button")[-1]
-    read.click()
+    page.find_elements("css selector", "th[scope=col] button")[-1].click()
     assert status(page) == "3 mistakes: another class read as 9" and len(cards(page)) == 3
     cell(page, "All").click()
     assert cards(page) == everything
@@ -240,31 +200,24 @@ def test_the_keyboard_goes_through_the_matrix_and_chooses(show):
 
     page = show(make_page(5, mistakes=CONFUSED))
 
-    def focused():
+    def focused_after(*keys):
+        for key in keys:
+            press(page, key)
         return page.switch_to.active_element.accessible_name
 
-    press(page, Keys.TAB)
-    assert page.switch_to.active_element.tag_name == "summary"
-    press(page, Keys.TAB)
-    assert focused() == "All"
-    press(page, Keys.ARROW_DOWN)
-    press(page, Keys.ARROW_DOWN)
-    assert focused() == "4"
-    press(page, Keys.ARROW_RIGHT)
-    assert focused() == "4 read as 7: 1 mistake"  # over those that are never confused
-    press(page, Keys.ARROW_RIGHT)
-    assert focused() == "4 read as 9: 2 mistakes"
-    press(page, Keys.ARROW_RIGHT)  # there is none
-    press(page, Keys.SPACE)
-    assert pressed(page) == [focused()] == ["4 read as 9: 2 mistakes"]
-    assert len(cards(page)) == 2
-    press(page, Keys.ARROW_UP)
-    press(page, Keys.ENTER)
+    assert focused_after(Keys.TAB) == "How to read this page"
+    assert focused_after(Keys.TAB) == "All"
+    assert focused_after(Keys.ARROW_DOWN, Keys.ARROW_DOWN) == "4"
+    # Over those that are never confused, and no further than the last.
+    assert focused_after(Keys.ARROW_RIGHT) == "4 read as 7: 1 mistake"
+    assert focused_after(Keys.ARROW_RIGHT) == "4 read as 9: 2 mistakes"
+    assert focused_after(Keys.ARROW_RIGHT, Keys.SPACE) == "4 read as 9: 2 mistakes"
+    assert pressed(page) == ["4 read as 9: 2 mistakes"] and len(cards(page)) == 2
+    assert focused_after(Keys.ARROW_UP, Keys.ENTER) == "3 read as 9: 1 mistake"
     assert pressed(page) == ["3 read as 9: 1 mistake"] and cards(page) == ["3 read as 9"]
-    press(page, Keys.SHIFT, Keys.TAB)  # the table is one stop
+    press(page, Keys.SHIFT, Keys.TAB)  # The table is one stop.
     assert page.switch_to.active_element.tag_name == "summary"
-    press(page, Keys.TAB)
-    assert focused() == "3 read as 9: 1 mistake"
+    assert focused_after(Keys.TAB) == "3 read as 9: 1 mistake"
 
 
 @browser
@@ -293,7 +246,7 @@ def test_a_card_shows_image_probabilities_trait_and_what_is_alike(show):
 
 
 @browser
-def test_more_mistakes_than_the_page_holds_and_none(show, run, network, tmp_path):
+def test_more_mistakes_than_the_page_holds_and_none(show):
     page = show(make_page(3, mistakes=CONFUSED))
     assert status(page) == "5 mistakes, 3 of them on this page" and len(cards(page)) == 3
     page.find_element("tag name", "summary").click()
@@ -303,12 +256,8 @@ def test_more_mistakes_than_the_page_holds_and_none(show, run, network, tmp_path
     cell(page, "3 read as 9").click()
     assert status(page) == "1 mistake: 3 read as 9, 0 of them on this page" and cards(page) == []
 
-    save_network(network)
-    images = data.load("synthetic", "test").images[:50]
-    labels = evaluate(network, images, torch.zeros(50)).logits.argmax(1).tolist()
-    write_split(tmp_path / "digits/test.parquet", list(images.numpy()), labels)
-    assert run(analysis.main)[0] == 0
-    page = show(PAGE.read_text())
+    nothing = torch.empty(0, 1, 28, 28, dtype=torch.uint8)
+    page = show(gallery.fill_page("", list("0123456789"), torch.eye(10).long(), [], nothing))
     assert status(page) == "No mistakes: every image is read right." and cards(page) == []
     assert page.find_elements("tag name", "button") == []
     assert not page.find_element("tag name", "summary").is_displayed()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from digits import pictures
+from digits import confusion, pictures
 
 WHITE, BLUE = (255, 255, 255), pictures.BLUE
 
@@ -13,13 +13,12 @@ def test_errors_are_the_bluer_the_more_there_are_and_the_diagonal_is_grey():
     counts = torch.zeros(10, 10, dtype=torch.int64)
     counts[range(10), range(10)] = 1000
     counts[4, 9], counts[9, 4] = 20, 10
-    names = list("0123456789")
-    picture = pictures.confusion_matrix(counts, names, names)
-    left, top = (side - 10 * pictures.CELL - pictures.GAP for side in picture.size)
+    picture = confusion.draw(counts, list("0123456789"))
+    cell = confusion.CELL
+    left, top = (side - 10 * cell - pictures.GAP for side in picture.size)
 
     def colour(true, predicted):  # near the corner of a cell, away from the number
-        x, y = (left + predicted * pictures.CELL + 5, top + true * pictures.CELL + 5)
-        return picture.getpixel((x, y))
+        return picture.getpixel((left + predicted * cell + 5, top + true * cell + 5))
 
     assert colour(4, 9) == BLUE and colour(0, 1) == colour(9, 0) == WHITE
     assert all(b < half < 255 for b, half in zip(BLUE, colour(9, 4), strict=True))
@@ -28,15 +27,18 @@ def test_errors_are_the_bluer_the_more_there_are_and_the_diagonal_is_grey():
     # Every cell has its number: some pixel is of another colour than the corner.
     for true in range(10):
         for predicted in range(10):
-            x, y = left + predicted * pictures.CELL, top + true * pictures.CELL
-            cell = picture.crop((x + 5, y + 5, x + pictures.CELL - 5, y + pictures.CELL - 5))
-            assert len(cell.getcolors(10_000)) > 1
+            x, y = left + predicted * cell, top + true * cell
+            inside = picture.crop((x + 5, y + 5, x + cell - 5, y + cell - 5))
+            assert len(inside.getcolors(10_000)) > 1
 
 
 def test_a_matrix_without_errors_and_one_with_long_names():
     counts = 10**6 * torch.eye(10, dtype=torch.int64)
-    short, long = (pictures.confusion_matrix(counts, [n] * 10, ["0"] * 10) for n in ("a", "a" * 25))
-    assert short.height == long.height and long.width > short.width + 100
+    names = list("0123456789")
+    short, long = (confusion.draw(counts, names[:9] + [name]) for name in ("9", "x" * 300))
+    assert short.height == long.height and short.width + 100 < long.width < 2 * short.width
+    assert confusion.labels(names) == (names, names)
+    assert confusion.labels(names[:9] + ["x" * 300])[0][9] == f"9 {'x' * 25}"
 
 
 @pytest.mark.parametrize(
@@ -78,7 +80,11 @@ def test_a_line_goes_through_its_points():
     assert blue([(4, 0.5)], 4, 0.5)  # a run of one epoch has one point, and no line
 
 
-def test_pictures_stand_below_one_another():
-    parts = [pictures.line_chart(title, [(1, 1)], (0, 1), "epoch") for title in ("a", "b")]
-    whole = np.asarray(pictures.stack(parts))
-    assert np.array_equal(whole, np.concatenate([np.asarray(part) for part in parts]))
+def test_a_learning_curve_is_three_charts_below_one_another():
+    curve = pictures.learning_curve([0.5, 0.1], [0.9, 0.95], [(0, 0), (2, 0.02)], 0.02, "test")
+    width, height = pictures.CHART
+    assert curve.size == (width, 3 * height)
+    points = [(1, 90), (2, 95)]
+    title = "test accuracy in %, 95.00 after the last epoch"
+    middle = pictures.line_chart(title, points, (90, 100), "epoch")
+    assert curve.crop((0, height, width, 2 * height)).tobytes() == middle.tobytes()

@@ -6,7 +6,6 @@ from pathlib import Path
 from statistics import mean, stdev
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 from conftest import write_split
@@ -15,7 +14,7 @@ from PIL import Image
 import data
 import robustness
 import train
-from digits.pictures import enlarge
+from digits import distort, pictures
 from model import evaluate, load_checkpoint
 
 
@@ -24,8 +23,8 @@ def digits(drawn):
     return data.to_float(drawn[0])
 
 
-def distort(cause, severity, images):
-    return cause(images, severity, torch.Generator().manual_seed(0))
+def apply(function, severity, images):
+    return function(images, severity, torch.Generator().manual_seed(0))
 
 
 def test_the_rows_are_the_same_every_time(drawn):
@@ -38,79 +37,84 @@ def test_the_rows_are_the_same_every_time(drawn):
     for (*names, images), (*again, same) in zip(first, second, strict=True):
         assert names == again and torch.equal(images, same)
         assert (images.dtype, images.shape) == (torch.uint8, (50, 28, 28))
-    for row in first[1:]:
-        assert not torch.equal(row[2], drawn[0][:50])
+    assert not any(torch.equal(images, drawn[0][:50]) for *_, images in first[1:])
 
 
 @pytest.mark.parametrize("cause", robustness.CAUSES)
 def test_more_severe_is_further_from_clean(cause, digits):
-    _, severities = robustness.CAUSES[cause]
-    distance = {s: (distort(cause, s, digits) - digits).abs().mean().item() for s in severities}
-    mildest_first = sorted(distance, key=lambda s: -s if cause is robustness.neighbour else s)
+    function, _, severities = robustness.CAUSES[cause]
+    distance = {s: (apply(function, s, digits) - digits).abs().mean().item() for s in severities}
+    mildest_first = sorted(severities, reverse=cause == "neighbour")
     if max(severities) < 2:  # factors: away from 1 on either side
-        small, large = [s for s in severities if s < 1], [s for s in severities if s > 1]
-        assert distance[small[0]] > distance[small[1]] and distance[large[0]] < distance[large[1]]
+        small, less_small, less_large, large = severities
+        assert distance[small] > distance[less_small] and distance[less_large] < distance[large]
     else:
-        assert sorted(distance, key=distance.get) == mildest_first
+        assert sorted(severities, key=distance.get) == mildest_first
 
 
-def test_rotation_and_slant_go_either_way(digits):
-    signs = robustness.either_way(digits, 10, torch.Generator().manual_seed(0))
+def test_a_side_is_as_often_the_one_as_the_other(digits):
+    signs = distort.either_way(digits, 10, torch.Generator().manual_seed(0))
     assert set(signs.tolist()) == {-10.0, 10.0} and 200 < (signs > 0).sum() < 400
 
 
-def test_an_occlusion_takes_ink_from_every_digit_and_adds_none(digits):
-    for pixels in (6, 12):
-        occluded = distort(robustness.occlusion, pixels, digits)
-        gone = occluded != digits
-        assert gone.any((1, 2, 3)).all() and (occluded[gone] == 0).all()
-        assert gone.flatten(1).sum(1).max() <= torch.pi * (pixels / 2 + 1) ** 2
+@pytest.mark.parametrize("pixels", [6, 12])
+def test_a_disc_takes_ink_from_every_digit_and_adds_none(digits, pixels):
+    wiped = apply(distort.wipe_disc, pixels, digits)
+    gone = wiped != digits
+    assert gone.any((1, 2, 3)).all() and (wiped[gone] == 0).all()
+    assert gone.flatten(1).sum(1).max() <= torch.pi * (pixels / 2 + 1) ** 2
 
 
 def test_a_line_and_a_neighbour_add_ink_and_take_none(digits):
-    line = distort(robustness.stray_line, 12, digits)
+    line = apply(distort.add_line, 12, digits)
     assert (line >= digits).all() and (line > digits).any((1, 2, 3)).double().mean() > 0.95
-    added = distort(robustness.stray_line, 12, torch.zeros_like(digits)).sum((1, 2, 3))
+    added = apply(distort.add_line, 12, torch.zeros_like(digits)).sum((1, 2, 3))
     assert added.median() == pytest.approx(12 * 2, rel=0.1)  # length times thickness
-    neighbour = distort(robustness.neighbour, 16, digits)
+    neighbour = apply(distort.add_neighbour, 16, digits)
     assert (neighbour >= digits).all()
     assert torch.equal(neighbour[..., 13:15], digits[..., 13:15])  # only at the sides
 
 
 def test_blank_and_full_images_are_distorted_too():
-    for images in (torch.zeros(3, 28, 28), torch.full((3, 28, 28), 255)):
-        for *_, distorted in robustness.rows(images.byte()):
-            assert distorted.shape == (3, 28, 28)
+    for value in (0, 255):
+        for *_, images in robustness.rows(torch.full((3, 28, 28), value).byte()):
+            assert images.shape == (3, 28, 28)
 
 
 @pytest.fixture
-def two(run, dataset):
-    for epochs, name in enumerate(("first.pt", "second one.pt"), start=2):
-        flags = ("--dataset", "digits", "--epochs", epochs, "--checkpoint", name)
-        assert run(train.main, *flags)[0] == 0
-    return ["--checkpoint", "first.pt", "second one.pt"]
+def networks(run, dataset):
+    """The files of networks, of which the first, second and last differ in their seed alone."""
+    names = ["net-0.pt", "net-1.pt", "other one.pt", "net-2.pt"]
+    for name, seed, epochs in zip(names, (0, 1, 0, 2), (2, 2, 3, 2), strict=True):
+        flags = ("--epochs", epochs, "--seed", seed, "--checkpoint", name)
+        assert run(train.main, "--dataset", "digits", *flags)[0] == 0
+    return names
 
 
-def test_the_table_compares_networks_on_the_same_images(run, two):
-    code, out, err = run(robustness.main, *two, "--json")
+def compare(run, names):
+    """(summary, what is printed, the accuracies in rows and means, as they are to be)."""
+    code, out, err = run(robustness.main, "--checkpoint", *names, "--json")
     assert (code, err) == (0, "")
-    summary = json.loads(out.splitlines()[-1])
-    assert summary["checkpoints"] == two[1:] and summary["dataset"] == "digits"
     test = data.load("digits", "test")
-    models = [load_checkpoint(Path(path))[0] for path in two[1:]]
+    models = [load_checkpoint(Path(name))[0] for name in names]
     expected = [
         [evaluate(model, images, test.labels).accuracy for model in models]
         for *_, images in robustness.rows(test.images)
     ]
-    assert [row["accuracies"] for row in summary["rows"]] == expected
-    assert summary["means"] == pytest.approx(
-        [mean(column) for column in zip(*expected[1:], strict=True)]
-    )
     # Six causes are of the family that recipes train on, three are not.
-    assert summary["means_seen"] == pytest.approx([mean(c) for c in columns(expected[1:25])])
-    assert summary["means_unseen"] == pytest.approx([mean(c) for c in columns(expected[25:])])
-    assert "first  second one" in out and "±" not in out
-    means = [summary[f"means{kind}"] for kind in ("_seen", "_unseen", "")]
+    parts = expected[1:25], expected[25:], expected[1:]
+    means = [[mean(column) for column in zip(*part, strict=True)] for part in parts]
+    return json.loads(out.splitlines()[-1]), out, expected, means
+
+
+def test_the_table_compares_networks_on_the_same_images(run, networks):
+    names = networks[:3:2]
+    summary, out, expected, means = compare(run, names)
+    assert summary["checkpoints"] == names and summary["dataset"] == "digits"
+    assert [row["accuracies"] for row in summary["rows"]] == expected
+    for key, of_rows in zip(("means_seen", "means_unseen", "means"), means, strict=True):
+        assert summary[key] == pytest.approx(of_rows)
+    assert "net-0  other one" in out and "±" not in out
     shown = re.findall(r"([\d.]+)% +([\d.]+)%$", out, re.M)
     assert shown == [tuple(f"{100 * x:.2f}" for x in row) for row in [*expected, *means]]
     with Image.open("robustness.png") as picture:
@@ -118,40 +122,23 @@ def test_the_table_compares_networks_on_the_same_images(run, two):
         assert picture.width < picture.height
 
 
-def columns(rows):
-    return zip(*rows, strict=True)
-
-
-def test_networks_that_differ_in_their_seed_alone_share_a_column(run, dataset):
-    names = ["net-0.pt", "net-1.pt", "other.pt", "net-2.pt"]
-    for name, seed, epochs in zip(names, (0, 1, 0, 2), (2, 2, 3, 2), strict=True):
-        flags = ("--epochs", epochs, "--seed", seed, "--checkpoint", name)
-        assert run(train.main, "--dataset", "digits", *flags)[0] == 0
-    code, out, err = run(robustness.main, "--checkpoint", *names, "--json")
-    assert (code, err) == (0, "")
-    assert "severity   net, 3 seeds   other\n" in out
-    assert "\n±: the standard deviation of networks that differ in their seed alone\n" in out
-    summary = json.loads(out.splitlines()[-1])
-    rows = [row["accuracies"] for row in summary["rows"]]
-    rows += [summary[f"means{kind}"] for kind in ("_seen", "_unseen", "")]
+def test_networks_that_differ_in_their_seed_alone_share_a_column(run, networks):
+    _, out, expected, means = compare(run, networks)
+    assert "severity   net, 3 seeds  other one\n" in out and "\n±: " in out
     shown = re.findall(r"([\d.]+)% ± ([\d.]+) +([\d.]+)%$", out, re.M)
     assert shown == [
         tuple(f"{100 * x:.2f}" for x in (mean((a, b, d)), stdev((a, b, d)), c))
-        for a, b, c, d in rows
+        for a, b, c, d in [*expected, *means]
     ]
 
 
 def grouped(names, *networks):
     """The groups of networks given by their seed, epochs, threads, dataset and epochs done."""
-    checkpoints = [
-        SimpleNamespace(
-            seed=seed,
-            settings={"recipe": "quick", "epochs": epochs, "threads": threads},
-            dataset=dataset,
-            epoch=done,
-        )
-        for seed, epochs, threads, dataset, done in networks
-    ]
+    checkpoints = []
+    for seed, epochs, threads, dataset, done in networks:
+        settings = {"recipe": "quick", "epochs": epochs, "threads": threads}
+        facts = {"seed": seed, "settings": settings, "dataset": dataset, "epoch": done}
+        checkpoints.append(SimpleNamespace(**facts))
     return robustness.group(names.split(), checkpoints)
 
 
@@ -171,55 +158,47 @@ def test_what_else_networks_differ_in_keeps_them_apart():
     assert grouped(names, *networks) == [("seed0/a.pt", [0, 2]), ("seed0/b.pt", [1, 3])]
 
 
-def test_the_picture_tells_the_accuracies_below_the_digits(drawn, monkeypatch):
-    images = drawn[0][:20]
-    distorted = list(robustness.rows(images))
-    table = [
-        {"cause": cause, "severity": severity, "accuracies": [0.5 + row / 100, 0.25, *[0] * 7]}
-        for row, (cause, severity, _) in enumerate(distorted)
-    ]
-    monkeypatch.setattr(robustness, "contact_sheet", lambda *sheet, columns: (*sheet, columns))
+def test_the_picture_tells_the_accuracies_below_the_digits(monkeypatch, drawn):
+    monkeypatch.setattr(pictures, "contact_sheet", lambda *sheet, columns: (*sheet, columns))
+    monkeypatch.setattr(pictures, "enlarge", lambda image, scale: image)
+    scores = iter([i / 1000 for i in range(9 * 37)])
+    monkeypatch.setattr(robustness, "evaluate", lambda *_: SimpleNamespace(accuracy=next(scores)))
     groups = [("one", [0, 1]), *((f"net {place}", [place]) for place in range(2, 9))]
-    pictures, captions, columns = robustness.picture_rows(
-        groups, table, [row[2][0] for row in distorted]
-    )
-    assert len(pictures) == len(captions) == 9 * columns == 9 * 6
-    names = ["", "one", "net 2", "net 3", "net 4", "net 5", "net 6", "and 2 more"]
-    for line, cause in enumerate(robustness.CAUSES):
-        title, clean, *others = captions[6 * line : 6 * line + 6]
-        assert title.split("\n") == names
-        assert clean.split("\n") == ["clean", "37.50%", *["0.00%"] * 5]
-        assert np.array_equal(pictures[6 * line + 1], enlarge(images[0], robustness.SCALE))
-        unit, severities = robustness.CAUSES[cause]
-        for place, (caption, severity) in enumerate(zip(others, severities, strict=True)):
-            row = 1 + 4 * line + place
-            shown = f"{(0.75 + row / 100) / 2:.2%}"
-            assert caption.split("\n") == [f"{severity} {unit}", shown, *["0.00%"] * 5]
-            expected = enlarge(distorted[row][2][0], robustness.SCALE)
-            assert np.array_equal(pictures[6 * line + 2 + place], expected)
+    models = [torch.nn.Identity()] * 9
+    test = data.Split(drawn[0][:20], drawn[1][:20], [])
+    table, (tiles, captions, columns) = robustness.print_table(groups, models, test, "cpu")
+    assert len(table) == 37 and len(tiles) == len(captions) == 9 * columns == 9 * 6
+    distorted = list(robustness.rows(test.images))
+    told = [
+        [f"{(a + b) / 2:.2%}", *(f"{other:.2%}" for other in others)]
+        for a, b, *others in (row["accuracies"][:7] for row in table)
+    ]
+    for line, (_, unit, severities) in enumerate(robustness.CAUSES.values()):
+        heads, *below = [caption.split("\n") for caption in captions[6 * line : 6 * line + 6]]
+        assert heads == ["", "one", "net 2", "net 3", "net 4", "net 5", "net 6", "and 2 more"]
+        rows = [0, *range(1 + 4 * line, 5 + 4 * line)]
+        named = ["clean", *(f"{severity} {unit}" for severity in severities)]
+        assert below == [[name, *told[row]] for name, row in zip(named, rows, strict=True)]
+        for tile, row in zip(tiles[6 * line + 1 : 6 * line + 6], rows, strict=True):
+            assert torch.equal(tile, distorted[row][2][0])
 
 
 def test_without_a_flag_it_reads_checkpoint_pt(run, dataset):
     code, _, err = run(robustness.main)
-    assert code == 2 and "checkpoint checkpoint.pt: there is none, train first" in err
-    assert not Path("robustness.png").exists()
+    assert code == 2 and "checkpoint.pt" in err and not Path("robustness.png").exists()
     run(train.main, "--dataset", "digits", "--epochs", 1)
     assert run(robustness.main, "--output", "folder/rows.png")[0] == 0
     assert Path("folder/rows.png").exists()
 
 
-def test_networks_of_other_classes_are_not_compared(run, two, drawn, dataset):
-    names = [f"letter {i}" for i in "abcdefghij"]
+def test_networks_of_other_classes_are_not_compared(run, drawn, dataset):
+    run(train.main, "--dataset", "digits", "--epochs", 1)
     for split in ("train", "test"):
-        write_split(
-            dataset.parent / f"letters/{split}.parquet",
-            list(drawn[0].numpy()),
-            drawn[1].tolist(),
-            names=names,
-        )
+        path, images = Path(f"letters/{split}.parquet"), list(drawn[0].numpy())
+        write_split(path, images, drawn[1].tolist(), names="abcdefghij")
     run(train.main, "--dataset", "letters", "--epochs", 1, "--checkpoint", "letters.pt")
-    code, _, err = run(robustness.main, *two, "letters.pt")
-    assert code == 2 and "was trained on letter a" in err and err.count("\n") == 1
+    code, _, err = run(robustness.main, "--checkpoint", "checkpoint.pt", "letters.pt")
+    assert code == 2 and "letters.pt" in err and "a, b, c" in err and err.count("\n") == 1
 
 
 def test_networks_are_told_apart_by_as_much_of_their_paths_as_it_takes():

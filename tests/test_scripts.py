@@ -1,10 +1,8 @@
 """The scripts through their command lines, from a dataset to pictures."""
 
-import dataclasses
 import errno
 import json
 import os
-import re
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -23,7 +21,6 @@ import predict
 import recipes
 import robustness
 import train
-from digits import traits
 from model import MLP, evaluate, load_checkpoint
 from plumbing.cli import InputError
 from plumbing.optimizer import Adam
@@ -33,17 +30,6 @@ from plumbing.optimizer import Adam
 def trained(run, dataset):
     assert run(train.main, "--dataset", "digits", "--epochs", 2)[0] == 0
     return dataset
-
-
-OF_THE_RUN = {
-    "index.html",
-    "confusion_matrix.png",
-    "learning_curve.png",
-}  # beside the mistakes' pictures
-
-
-def pictures(folder="misclassified_samples"):
-    return sorted(path.name for path in Path(folder).glob("[0-9]*.png"))
 
 
 def test_train_prints_a_header_a_line_per_epoch_and_a_summary(run, dataset):
@@ -228,241 +214,6 @@ def test_a_second_run_starts_fast_because_it_imports_little(trained):
     assert shown.stdout.splitlines()[-1] == "set()", shown.stderr
 
 
-# analysis.py
-
-
-def test_mistakes_come_in_order_of_confidence_and_ties_by_index():
-    logits = torch.zeros(6, 10)
-    logits[0, 3] = 5  # wrong
-    logits[1, 1] = 9  # right
-    logits[2, 4] = 20  # wrong, with a probability that is 1 in float32
-    logits[3, 5] = 5  # wrong, as confident as image 0
-    logits[4, 6] = 25  # wrong, with a probability nearer to 1 than image 2
-    logits[5, 7] = 1  # wrong
-    mistakes = analysis.find_mistakes(logits, torch.ones(6, dtype=torch.int64), list("abcdefghij"))
-    assert [m.index for m in mistakes] == [4, 2, 0, 3, 5]
-    assert [(m.true, m.predicted) for m in mistakes[2:]] == [("b", "d"), ("b", "f"), ("b", "h")]
-    assert mistakes[-1].probability == pytest.approx(np.e / (np.e + 9))
-
-
-def test_the_pictures_are_the_most_confident_mistakes(run, trained):
-    code, out, err = run(analysis.main, "--json")
-    assert (code, err) == (0, "")
-    summary = json.loads(out.splitlines()[-1])
-    model, _ = load_checkpoint(trained.parent / "checkpoint.pt")
-    test = data.load("digits", "test")
-    probabilities = evaluate(model, test.images, test.labels).logits.softmax(1)
-    wrong = [i for i in range(100) if probabilities[i].argmax() != test.labels[i]]
-    expected = sorted(wrong, key=lambda i: (-probabilities[i].max().item(), i))[:10]
-    assert summary["errors"] == len(wrong) > 10
-    assert [mistake["index"] for mistake in summary["worst"]] == expected
-
-    names = pictures()
-    assert (
-        len(names) == 10 and (trained.parent / "misclassified_samples/contact_sheet.png").exists()
-    )
-    for rank, (name, index) in enumerate(zip(names, expected, strict=True), start=1):
-        row = probabilities[index]
-        assert name == (
-            f"{rank:02}_true-{test.labels[index]}_predicted-{row.argmax()}"
-            f"_probability-{row.max():.4f}_index-{index}.png"
-        )
-        with Image.open(trained.parent / "misclassified_samples" / name) as picture:
-            assert picture.size == (280, 280)
-            assert np.array_equal(np.asarray(picture)[5::10, 5::10], test.images[index])
-
-
-def test_traits_are_told_of_the_mistakes_and_of_each_picture(run, trained):
-    _, out, _ = run(analysis.main, "--json")
-    worst = json.loads(out.splitlines()[-1])["worst"]
-    train_split, test = data.load("digits", "train"), data.load("digits", "test")
-    comparison = traits.compare(test.images, test.labels, train_split.images, train_split.labels)
-    assert [m["trait"] for m in worst] == [traits.describe(comparison, m["index"]) for m in worst]
-    assert len({m["trait"] for m in worst}) > 1
-    for name, mistake in zip(pictures(), worst, strict=True):
-        assert f"{Path('misclassified_samples') / name}  {mistake['trait']}\n" in out
-
-    model, _ = load_checkpoint(trained.parent / "checkpoint.pt")
-    wrong = evaluate(model, test.images, test.labels).logits.argmax(1) != test.labels
-    for row in traits.frequencies(comparison, wrong):
-        shown = re.search(rf"^{row.trait} +([\d.]+)% +([\d.]+)% +([-\d.]+)% +([\d.]+)", out, re.M)
-        excess = row.mistakes - row.correct
-        expected = 100 * row.mistakes, 100 * row.correct, 100 * excess, row.ratio
-        assert [float(x) for x in shown.groups()] == pytest.approx(expected, abs=0.06)
-
-
-def test_a_file_of_test_images_alone_is_analysed_but_for_the_traits(run, trained):
-    code, out, err = run(analysis.main, "--dataset", "digits/test.parquet", "--json")
-    assert (code, err) == (0, "") and "no traits, for want of training images" in out
-    summary = json.loads(out.splitlines()[-1])
-    assert {mistake["trait"] for mistake in summary["worst"]} == {"unknown"}
-    assert len(pictures()) == 10
-
-
-def test_the_report_adds_up(run, trained):
-    _, out, _ = run(analysis.main, "--json")
-    summary = json.loads(out.splitlines()[-1])
-    rows = re.findall(r"^(\d) +(\d+) +(\d+) +[\d.]+%$", out, re.M)
-    assert [row[0] for row in rows] == list("0123456789")
-    assert sum(int(row[1]) for row in rows) == 100
-    assert sum(int(row[2]) for row in rows) == summary["errors"]
-    p = summary["test_accuracy"]
-    assert summary["standard_error"] == pytest.approx((p * (1 - p) / 100) ** 0.5)
-    low, high = summary["interval"]
-    assert f"{p:.2%} (95 % interval {low:.2%} to {high:.2%}), {summary['errors']} errors\n" in out
-
-
-def test_the_confusion_matrix_counts_every_image(run, trained):
-    _, out, _ = run(analysis.main, "--json")
-    model, _ = load_checkpoint(Path("checkpoint.pt"))
-    test = data.load("digits", "test")
-    expected = [[0] * 10 for _ in range(10)]
-    for true, predicted in zip(
-        test.labels, evaluate(model, test.images, test.labels).logits.argmax(1), strict=True
-    ):
-        expected[true][predicted] += 1
-    assert json.loads(out.splitlines()[-1])["confusion"] == expected
-    lines = out[out.index("true  predicted\n") :].splitlines()
-    assert lines[1].split() == list("0123456789")
-    shown = [line.split() for line in lines[2:12]]
-    assert [name for name, *_ in shown] == list("0123456789")
-    assert [[int(n.replace(".", "0")) for n in counts] for _, *counts in shown] == expected
-    assert len({len(line) for line in lines[1:12]}) == 1
-    with Image.open("misclassified_samples/confusion_matrix.png") as picture:
-        picture.load()
-
-
-def test_long_names_of_classes_head_the_rows_of_the_matrix_and_numbers_its_columns():
-    names = ["T-shirt/top", "x" * 300, *"abcdefgh"]
-    rows, columns = analysis.matrix_labels(names)
-    assert rows[0] == "0 T-shirt/top" and rows[1] == f"1 {'x' * 25}" and rows[9] == "9 h"
-    assert columns == list("0123456789")
-    assert analysis.matrix_labels(list("abcdefghij")) == (list("abcdefghij"), list("abcdefghij"))
-
-
-def test_as_many_mistakes_as_one_wants_of_one_confusion(run, trained):
-    def worst(*flags):
-        code, out, err = run(analysis.main, *flags, "--json")
-        assert (code, err) == (0, "")
-        worst = json.loads(out.splitlines()[-1])["worst"]
-        assert [re.findall(r"\d+", name)[-1] for name in pictures()] == [
-            str(mistake["index"]) for mistake in worst
-        ]
-        return worst, out
-
-    everything, out = worst("--count", 1000)
-    assert len(everything) > 25 and "there are fewer than 1000 mistakes\n" in out
-    assert worst("--count", 3)[0] == everything[:3]
-    assert worst()[0] == everything[:10]
-    true, predicted = everything[0]["true"], everything[0]["predicted"]
-    of_true = [m for m in everything if m["true"] == true]
-    read_so = [m for m in everything if m["predicted"] == predicted]
-    assert worst("--count", 1000, "--true", true)[0] == of_true
-    assert worst("--count", 1000, "--predicted", predicted)[0] == read_so
-    both, out = worst("--count", 1000, "--true", true, "--predicted", predicted)
-    assert both == [m for m in of_true if m in read_so]
-    assert f"the most confident mistakes of {true} read as {predicted}:\n" in out
-    assert f"there are fewer than 1000 mistakes of {true} read as {predicted}\n" in out
-    none, out = worst("--true", true, "--predicted", true)
-    assert none == [] and f"no mistakes of {true} read as {true}, so no pictures" in out
-    assert {path.name for path in Path("misclassified_samples").iterdir()} == OF_THE_RUN
-
-
-def test_a_hundred_mistakes_have_three_digits_and_a_sheet_holds_no_more(drawn, monkeypatch):
-    monkeypatch.setattr(analysis, "contact_sheet", lambda *sheet: sheet)
-
-    def files(count):
-        mistakes = [analysis.Mistake(i % 600, "1", "2", 1 - i / 1000) for i in range(count)]
-        *names, sheet = (pictures := analysis.picture_mistakes(mistakes, drawn[0]))
-        assert len(names) == count and sheet == "contact_sheet.png"
-        assert names == sorted(names)
-        assert len(pictures[sheet][1]) == len(pictures[sheet][0])  # a caption each
-        return names[0], len(pictures[sheet][0]), pictures[sheet][2]
-
-    assert files(10) == ("01_true-1_predicted-2_probability-1.0000_index-0.png", 10, 5)
-    assert files(99)[0].startswith("01_") and files(99)[1:] == (99, 10)
-    assert files(120)[0].startswith("001_") and files(120)[1:] == (100, 10)
-
-
-def test_the_learning_curve_is_of_the_run(run, trained, monkeypatch):
-    charts = []
-
-    def line_chart(title, points, limits, unit):
-        charts.append((title, points, limits))
-        return Image.new("RGB", (9, 9))
-
-    _, checkpoint = load_checkpoint(Path("checkpoint.pt"))
-    with monkeypatch.context() as patch:
-        patch.setattr(analysis, "line_chart", line_chart)
-        for history in checkpoint.history, checkpoint.history[:1]:
-            analysis.picture_learning(dataclasses.replace(checkpoint, history=history))
-    for index, history in (0, checkpoint.history), (3, checkpoint.history[:1]):
-        (_, losses, _), (title, accuracies, _), (_, rates, _) = charts[index : index + 3]
-        assert losses == [(entry["epoch"], entry["loss"]) for entry in history]
-        assert accuracies == [(entry["epoch"], 100 * entry["test_accuracy"]) for entry in history]
-        assert title == f"test accuracy in %, {accuracies[-1][1]:.2f} after the last epoch"
-        highest = checkpoint.settings["learning_rate"]
-        epoch, rate = max(rates, key=lambda point: point[1])
-        assert rate == highest and epoch == pytest.approx(0.2, abs=0.01)  # a tenth of two epochs
-        assert rates[0][1] == pytest.approx(0, abs=highest / 100)
-        # The run that was cut after one of two epochs was at 5 / 9 of the highest rate.
-        end = 0 if len(history) == 2 else highest * 5 / 9
-        assert rates[-1] == (len(history), pytest.approx(end))
-    for epochs in (1, 40):
-        run(train.main, "--dataset", "digits", "--epochs", epochs)
-        assert run(analysis.main)[0] == 0
-        with Image.open("misclassified_samples/learning_curve.png") as picture:
-            assert picture.size == (760, 660)
-
-
-def test_a_second_run_replaces_its_own_pictures_and_touches_nothing_else(run, trained):
-    folder = trained.parent / "misclassified_samples"
-    run(analysis.main)
-    first = pictures()
-    mine = [
-        folder / name for name in ("me.png", "notes.txt", first[0].replace(".png", " copy.png"))
-    ]
-    for path in mine:
-        path.write_text("mine")
-    run(train.main, "--dataset", "digits", "--epochs", 1, "--seed", 3)
-    run(analysis.main)
-    second = set(pictures()) - {mine[2].name}
-    assert second != set(first) and len(second) == 10
-    assert {path.name for path in folder.iterdir()} == (
-        second | {path.name for path in mine} | {"contact_sheet.png"} | OF_THE_RUN
-    )
-    assert all(path.read_text() == "mine" for path in mine)
-
-
-def test_fewer_mistakes_than_ten_and_none(run, dataset, drawn):
-    # A network that has learnt the test images by heart, but for three labels that are wrong.
-    images, labels = list(drawn[0][:100].numpy()), drawn[1][:100].tolist()
-    write_split(dataset / "train.parquet", images, labels)
-    for wrong in (3, 0):
-        write_split(
-            dataset / "test.parquet", images, [(y + (i < wrong)) % 10 for i, y in enumerate(labels)]
-        )
-        run(train.main, "--dataset", "digits", "--epochs", 60, "--batch-size", 100)
-        code, out, _ = run(analysis.main)
-        assert code == 0 and len(pictures()) == wrong
-        assert ("there are fewer than 10 mistakes" if wrong else "no mistakes") in out
-    assert {path.name for path in Path("misclassified_samples").iterdir()} == OF_THE_RUN
-
-
-def test_class_names_of_any_kind(run, tmp_path, drawn):
-    names = ["T-shirt/top", "../up", "", "é", "お", "a b", "x" * 300, "火" * 100, "8", "9"]
-    write_split(
-        tmp_path / "d/train.parquet", list(drawn[0].numpy()), drawn[1].tolist(), names=names
-    )
-    write_split(tmp_path / "d/test.parquet", list(drawn[0].numpy()), drawn[1].tolist(), names=names)
-    run(train.main, "--dataset", "d", "--epochs", 1)
-    code, out, err = run(analysis.main)
-    assert (code, err) == (0, "") and len(pictures()) == 10 and "T-shirt/top" in out
-    matrix = out[out.index("predicted\n") :].splitlines()[1:12]
-    assert max(map(len, matrix)) < 100 and matrix[0].split() == list("0123456789")
-    assert run(analysis.main, "--true", "", "--predicted", "お")[0] == 0
-
-
 # Bad input: one sentence on standard error, exit code 2, and nothing lost.
 
 
@@ -502,34 +253,6 @@ def test_bad_input_to_train(run, trained, flags, sentence):
     assert code == 2 and sentence in err
     assert err.startswith("train.py: ") and err.count("\n") == 1
     assert (trained.parent / "checkpoint.pt").read_bytes() == before
-
-
-@pytest.mark.parametrize(
-    "flags, sentence",
-    [
-        (["--checkpoint", "none.pt"], "there is none, train first (make train)"),
-        (["--checkpoint", "digits/test.parquet"], "damaged, or not written by train.py"),
-        (["--output", "checkpoint.pt"], "cannot be written"),
-        (["--output", "checkpoint.pt/folder"], "cannot be written"),
-        (["--dataset", "fashion"], "has the classes Bag"),
-        (["--count", "0"], "'0' is not a whole number from 1 to 1000"),
-        (["--true", "10"], "--true '10' is none of the classes: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9"),
-        (["--predicted", "four"], "--predicted 'four' is none of the classes: 0, 1, 2, 3"),
-    ],
-)
-def test_bad_input_to_analysis(run, trained, flags, sentence):
-    write_split(
-        trained.parent / "fashion" / "test.parquet",
-        [np.zeros((28, 28), np.uint8)],
-        [0],
-        names=["Bag"],
-    )
-    run(analysis.main)
-    before = pictures()
-    code, out, err = run(analysis.main, *flags)
-    assert code == 2 and sentence in err
-    assert err.startswith("analysis.py: ") and err.count("\n") == 1
-    assert pictures() == before
 
 
 def test_a_batch_may_be_as_large_as_an_epoch_with_its_drawn_digits(run, dataset):

@@ -1,0 +1,257 @@
+"""analysis.py through its command line: what it prints, its pictures and its page."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import write_split
+from PIL import Image
+from test_gallery import read_content
+
+import analysis
+import data
+import train
+from digits import pictures, traits
+from model import evaluate, load_checkpoint
+
+FOLDER = Path("misclassified_samples")
+SHEET = "contact_sheet.png"
+OF_THE_RUN = {"index.html", "confusion_matrix.png", "learning_curve.png"}
+
+
+@pytest.fixture
+def trained(run, dataset):
+    assert run(train.main, "--dataset", "digits", "--epochs", 2)[0] == 0
+    return dataset
+
+
+def analyse(run, *flags):
+    """(the summary, what is printed) of a run of analysis.py."""
+    code, out, err = run(analysis.main, *flags, "--json")
+    assert (code, err) == (0, "")
+    return json.loads(out.splitlines()[-1]), out
+
+
+def judge():
+    """(model, training Split, test Split, logits [N, 10]) of checkpoint.pt."""
+    model, checkpoint = load_checkpoint(Path("checkpoint.pt"))
+    training, test = (data.load(checkpoint.dataset, split) for split in ("train", "test"))
+    return model, training, test, evaluate(model, test.images, test.labels).logits.double()
+
+
+def pictured():
+    return sorted(path.name for path in FOLDER.glob("[0-9]*.png"))
+
+
+def test_the_pictures_are_the_most_confident_mistakes_with_their_traits(run, trained):
+    summary, out = analyse(run)
+    _, training, test, logits = judge()
+    probabilities = logits.softmax(1)
+    wrong = [i for i in range(100) if logits[i].argmax() != test.labels[i]]
+    expected = sorted(wrong, key=lambda i: (-probabilities[i].max().item(), i))[:10]
+    assert summary["errors"] == len(wrong) > 10
+    comparison = traits.compare(test.images, test.labels, training.images, training.labels)
+    facts = zip(pictured(), summary["worst"], expected, strict=True)
+    for rank, (name, mistake, index) in enumerate(facts, start=1):
+        row, trait = probabilities[index], traits.describe(comparison, index)
+        assert (mistake["index"], mistake["trait"]) == (index, trait)
+        assert f"{FOLDER / name}  {trait}\n" in out
+        assert name == (
+            f"{rank:02}_true-{test.labels[index]}_predicted-{row.argmax()}"
+            f"_probability-{row.max():.4f}_index-{index}.png"
+        )
+        with Image.open(FOLDER / name) as picture:
+            assert picture.size == (280, 280)
+            assert np.array_equal(np.asarray(picture)[5::10, 5::10], test.images[index])
+    assert len({mistake["trait"] for mistake in summary["worst"]}) > 1
+    for name in "contact_sheet", "confusion_matrix", "learning_curve":
+        with Image.open(FOLDER / f"{name}.png") as picture:
+            picture.load()
+
+
+def test_the_report_counts_every_image(run, trained):
+    summary, out = analyse(run)
+    _, training, test, logits = judge()
+    p, (low, high) = summary["test_accuracy"], summary["interval"]
+    assert summary["standard_error"] == pytest.approx((p * (1 - p) / 100) ** 0.5)
+    assert f"{p:.2%} (95 % interval {low:.2%} to {high:.2%}), {summary['errors']} errors\n" in out
+
+    expected = np.zeros((10, 10), int)
+    np.add.at(expected, (test.labels, logits.argmax(1)), 1)
+    assert summary["confusion"] == expected.tolist()
+    totals, errors = expected.sum(1), expected.sum(1) - expected.diagonal()
+    assert re.findall(r"^(\d) +(\d+) +(\d+) +([\d.]+)%$", out, re.M) == [
+        (str(i), str(totals[i]), str(errors[i]), f"{100 * errors[i] / totals[i]:.2f}")
+        for i in range(10)
+    ]
+    head, *rows = out[out.index("true  predicted\n") :].splitlines()[1:12]
+    assert head.split() == list("0123456789") == [row.split()[0] for row in rows]
+    shown = [row.replace(".", "0").split()[1:] for row in rows]
+    assert np.array_equal(np.array(shown, int), expected)
+    assert len({len(line) for line in (head, *rows)}) == 1
+    np.fill_diagonal(expected, 0)
+    largest = [map(int, row) for row in re.findall(r"^(\d) +(\d) +(\d+)$", out, re.M)]
+    counts = [count for true, read, count in largest if expected[true, read] == count]
+    assert counts == sorted(expected.flat)[::-1][:10]
+
+    comparison = traits.compare(test.images, test.labels, training.images, training.labels)
+    for row in traits.frequencies(comparison, logits.argmax(1) != test.labels):
+        shown = re.search(rf"^{row.trait} +([\d.]+)% +([\d.]+)% +([-\d.]+)% +([\d.]+)", out, re.M)
+        excess = row.mistakes - row.correct
+        expected = 100 * row.mistakes, 100 * row.correct, 100 * excess, row.ratio
+        assert [float(x) for x in shown.groups()] == pytest.approx(expected, abs=0.06)
+
+
+def test_the_page_holds_what_the_analysis_knows(run, trained):
+    summary, out = analyse(run, "--count", 1000)
+    assert out.splitlines()[-2] == str(FOLDER / "index.html")
+    content, images = read_content((FOLDER / "index.html").read_text())
+    model, training, test, logits = judge()
+    assert f"{summary['test_accuracy']:.2%} of the 100 test images of digits" in content["about"]
+    assert content["class_names"] == test.class_names
+    assert content["confusion"] == summary["confusion"]
+    weight, bias, *_ = (parameter.detach().numpy() for parameter in model.parameters())
+    hidden, known = (
+        np.maximum(0, split.images.reshape(-1, 784).numpy() / 255 @ weight.T + bias)
+        for split in (test, training)
+    )
+    for found, mistake, row in zip(content["mistakes"], summary["worst"], images, strict=True):
+        index = mistake["index"]
+        assert (found["index"], found["trait"]) == (index, mistake["trait"])
+        assert test.class_names[found["true"]] == mistake["true"]
+        assert test.class_names[found["predicted"]] == mistake["predicted"]
+        np.testing.assert_allclose(found["probabilities"], logits[index].softmax(0), atol=0.5001e-4)
+        distances = np.linalg.norm(known - hidden[index], axis=1)
+        alike = [other["index"] for other in found["alike"]]
+        np.testing.assert_allclose(distances[alike], np.sort(distances)[:3], rtol=1e-4)
+        assert [other["label"] for other in found["alike"]] == training.labels[alike].tolist()
+        assert np.array_equal(row, torch.cat([test.images[index, None], training.images[alike]]))
+
+
+def test_a_file_of_test_images_alone_has_neither_traits_nor_alike_images(run, trained):
+    for deslant in (0, 1):
+        run(train.main, "--dataset", "digits", "--epochs", 2, "--deslant", deslant)
+        summary, out = analyse(run, "--dataset", "digits/test.parquet")
+        assert "no traits, for want of training images" in out and len(pictured()) == 10
+        assert {mistake["trait"] for mistake in summary["worst"]} == {"unknown"}
+        content, images = read_content((FOLDER / "index.html").read_text())
+        assert images.shape[1] == 1 and len(images) == len(content["mistakes"]) > 0
+        assert all(mistake["alike"] == [] for mistake in content["mistakes"])
+
+
+def test_as_many_mistakes_as_one_wants_of_one_confusion(run, trained):
+    def worst(*flags):
+        summary, out = analyse(run, *flags)
+        indices = [int(re.findall(r"\d+", name)[-1]) for name in pictured()]
+        assert indices == [mistake["index"] for mistake in summary["worst"]]
+        return summary["worst"], out
+
+    everything, out = worst("--count", 1000)
+    assert len(everything) > 25 and "there are fewer than 1000 mistakes\n" in out
+    assert worst("--count", 3)[0] == everything[:3]
+    true, predicted = everything[0]["true"], everything[0]["predicted"]
+    of_true = [m for m in everything if m["true"] == true]
+    read_so = [m for m in everything if m["predicted"] == predicted]
+    assert worst("--count", 1000, "--true", true)[0] == of_true
+    assert worst("--count", 1000, "--predicted", predicted)[0] == read_so
+    both, out = worst("--count", 1000, "--true", true, "--predicted", predicted)
+    assert both == [m for m in of_true if m in read_so]
+    assert f"the most confident mistakes of {true} read as {predicted}:\n" in out
+    none, out = worst("--true", true, "--predicted", true)
+    assert none == [] and f"no mistakes of {true} read as {true}" in out
+    assert {path.name for path in FOLDER.iterdir()} == OF_THE_RUN
+
+
+@pytest.mark.parametrize("validation, word", [(0, "test"), (100, "validation")])
+def test_the_learning_curve_is_of_the_run(run, dataset, monkeypatch, validation, word):
+    run(train.main, "--dataset", "digits", "--epochs", 2, "--validation", validation)
+    _, checkpoint = load_checkpoint(Path("checkpoint.pt"))
+    charts = []
+    monkeypatch.setattr(
+        pictures, "line_chart", lambda *chart: charts.append(chart) or Image.new("RGB", (9, 9))
+    )
+    for done in (2, 1):  # of two epochs
+        checkpoint.history = checkpoint.history[:done]
+        analysis.draw_learning_curve(checkpoint)
+        (_, losses, *_), (title, accuracies, *_), (_, rates, *_) = charts[-3:]
+        entries = [(entry["loss"], 100 * entry["test_accuracy"]) for entry in checkpoint.history]
+        assert losses == [(i, loss) for i, (loss, _) in enumerate(entries, start=1)]
+        assert accuracies == [(i, accuracy) for i, (_, accuracy) in enumerate(entries, start=1)]
+        assert title.startswith(f"{word} accuracy") and f"{accuracies[-1][1]:.2f}" in title
+        highest = checkpoint.settings["learning_rate"]
+        epoch, rate = max(rates, key=lambda point: point[1])
+        assert rate == highest and epoch == pytest.approx(0.2, abs=0.01)  # a tenth of two epochs
+        assert rates[0][1] == pytest.approx(0, abs=highest / 100)
+        # A run that is cut after one of two epochs is at 5 / 9 of the highest rate.
+        assert rates[-1] == (done, pytest.approx(0 if done == 2 else highest * 5 / 9))
+
+
+def test_a_second_run_replaces_its_own_pictures_and_touches_nothing_else(run, trained):
+    analyse(run)
+    first = set(pictured())
+    mine = {"me.png", "notes.txt", f"{min(first)} copy.png"}
+    for name in mine:
+        (FOLDER / name).write_text("mine")
+    run(train.main, "--dataset", "digits", "--epochs", 1, "--seed", 3)
+    analyse(run)
+    second = set(pictured()) - mine
+    assert second != first and len(second) == 10
+    assert {path.name for path in FOLDER.iterdir()} == second | mine | OF_THE_RUN | {SHEET}
+    assert all((FOLDER / name).read_text() == "mine" for name in mine)
+
+
+def test_fewer_mistakes_than_ten_and_none(run, dataset, drawn):
+    # A network that has learnt the test images by heart, but for three labels that are wrong.
+    images, labels = list(drawn[0][:100].numpy()), drawn[1][:100].tolist()
+    write_split(dataset / "train.parquet", images, labels)
+    for wrong in (3, 0):
+        shifted = [(label + (i < wrong)) % 10 for i, label in enumerate(labels)]
+        write_split(dataset / "test.parquet", images, shifted)
+        run(train.main, "--dataset", "digits", "--epochs", 60, "--batch-size", 100)
+        _, out = analyse(run)
+        assert len(pictured()) == wrong
+        assert ("there are fewer than 10 mistakes" if wrong else "no mistakes") in out
+    assert {path.name for path in FOLDER.iterdir()} == OF_THE_RUN
+
+
+def test_class_names_of_any_kind(run, tmp_path, drawn):
+    names = ["T-shirt/top", "../up", "", "é", "お", "a b", "x" * 300, "火" * 100, "8", "9"]
+    for split in ("train", "test"):
+        path = tmp_path / f"d/{split}.parquet"
+        write_split(path, list(drawn[0].numpy()), drawn[1].tolist(), names=names)
+    run(train.main, "--dataset", "d", "--epochs", 1)
+    _, out = analyse(run)
+    assert len(pictured()) == 10
+    head, *rows = out[out.index("predicted\n") :].splitlines()[1:12]
+    assert max(map(len, rows)) < 100 and head.split() == list("0123456789")
+    assert rows[0].startswith("0 T-shirt/top") and rows[6].startswith(f"6 {'x' * 25} ")
+    analyse(run, "--true", "", "--predicted", "お")
+
+
+@pytest.mark.parametrize(
+    "flags, named",
+    [
+        ("--checkpoint none.pt", "checkpoint none.pt"),
+        ("--checkpoint digits/test.parquet", "checkpoint digits/test.parquet"),
+        ("--output checkpoint.pt", "checkpoint.pt/"),
+        ("--output checkpoint.pt/folder", "checkpoint.pt/folder"),
+        ("--output site", "site/index.html"),
+        ("--dataset fashion", "Bag"),
+        ("--count 0", "'0' is not a whole number from 1 to 1000"),
+        ("--true 10", "--true '10'"),
+        ("--predicted four", "--predicted 'four'"),
+    ],
+)
+def test_bad_input_leaves_what_is_there(run, trained, flags, named):
+    write_split(Path("fashion/test.parquet"), [np.zeros((28, 28), np.uint8)], [0], names=["Bag"])
+    kept = "site/index.html", FOLDER / "01_true-1_predicted-2_probability-1.0000_index-3.png"
+    for path in map(Path, kept):
+        path.parent.mkdir()
+        path.write_text("not of this run")
+    code, _, err = run(analysis.main, *flags.split())
+    assert code == 2 and named in err
+    assert err.startswith("analysis.py: ") and err.count("\n") == 1
+    assert all(Path(path).read_text() == "not of this run" for path in kept)
