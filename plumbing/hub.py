@@ -26,6 +26,7 @@ MIRROR_ANSWER = 4  # for each answer of a mirror
 PATIENCE = 30  # seconds without a byte after which a download is given up
 CHUNK = 2**13  # bytes that are written at once, so that the size of a file tells what arrives
 HUB = "Hugging Face Hub"
+# Networks and programs, which are not downloaded.
 NO_DATA = (".py", ".ipynb", ".pt", ".pth", ".bin", ".ckpt", ".onnx", ".safetensors", ".msgpack")
 COMPLETE = f"{PREFIX}complete"  # an empty file in a snapshot with all the files it needs
 
@@ -139,13 +140,13 @@ def _from_mirror(address, names, dataset, folder):
 
 
 def _from_hub(dataset, folder):
-    """Bring the newest snapshot of a dataset into the cache of the Hub's client."""
+    """The newest snapshot in the cache of the Hub's client, with all of its files."""
     import huggingface_hub
     from huggingface_hub import constants, errors
 
     _announce(dataset, constants.ENDPOINT)
     huggingface_hub.logging.set_verbosity(logging.CRITICAL)
-    # The client for large files does not tell what arrives, and the other one only every 10 MB.
+    # The client for large files does not show what arrives, and the other one only every 10 MB.
     constants.HF_HUB_DISABLE_XET, constants.DOWNLOAD_CHUNK_SIZE = True, CHUNK
     # The HTTP library, which has been requests, httpx and httpx2.
     library = sys.modules[errors.HfHubHTTPError.__mro__[1].__module__.split(".")[0]]
@@ -179,10 +180,10 @@ def _from_hub(dataset, folder):
 
 
 def within(seconds, ask, arrived=lambda: 0):
-    """What ask() returns or raises; TimeoutError once arrived() has not grown for some seconds.
+    """What ask() returns or raises; TimeoutError once arrived() has not grown for that long.
 
-    In a thread that is left behind then, because nothing can end it. An HTTP library's own timeout
-    counts for each address of a host, and not for the lookup of its name.
+    It runs in a thread, which nothing can end: it is left behind then, and Python exits without it.
+    The timeout of an HTTP library counts for each address of a host, not for looking up its name.
     """
     future = Future()
 
