@@ -12,18 +12,26 @@ from plumbing.cli import InputError, sentence
 
 MNIST = "ylecun/mnist"
 DIGITS = list("0123456789")  # the names of the classes
-# SHA-256 of MNIST's decoded images and labels: uint8, C order.
-MNIST_SHA256 = {
-    "train": (
-        "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757",
-        "1feba77c54802fa5339a11837ea4b2866434b83314ec45192930f1df69120c13",
-    ),
-    "test": (
-        "6d87418db22cc8025d05968bec9bd5c3932904b23485740db143a061a2c9d161",
-        "ddeff807876a9661a1110d45c266c86239a3a1b7d37da0c3716a7a683c852ff5",
-    ),
-}
 POOL = 5  # drawn digits for each one of an epoch, from which these are chosen
+
+
+KNOWN_MNIST = hub.Known(
+    checksums={  # SHA-256 of the decoded images and labels: uint8, C order
+        "train": (
+            "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757",
+            "1feba77c54802fa5339a11837ea4b2866434b83314ec45192930f1df69120c13",
+        ),
+        "test": (
+            "6d87418db22cc8025d05968bec9bd5c3932904b23485740db143a061a2c9d161",
+            "ddeff807876a9661a1110d45c266c86239a3a1b7d37da0c3716a7a683c852ff5",
+        ),
+    },
+    aliases=["mnist"],  # as it was called when it had no owner
+    mirrors=["https://ossci-datasets.s3.amazonaws.com/mnist/"],  # PyTorch's own
+    files=[
+        f"{s}-{kind}-ubyte.gz" for s in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")
+    ],
+)
 
 
 class Split(NamedTuple):
@@ -70,7 +78,7 @@ def load(dataset, split, validation=0):
         return whole._replace(images=whole.images[part], labels=whole.labels[part], name=name)
     if dataset == "synthetic":
         return Split(*synthetic.generate(*synthetic.SPLITS[split]), DIGITS, name=split)
-    known = MNIST_SHA256 if dataset == MNIST else None
+    known = KNOWN_MNIST if dataset == MNIST else None
     images, labels, *facts = sources.load(dataset, split, known)
     return Split(torch.from_numpy(images), torch.from_numpy(labels), *facts, name=split)
 

@@ -1,62 +1,74 @@
-"""Datasets on the Hugging Face Hub, and where else MNIST is found."""
+"""Datasets on the Hugging Face Hub, their copies on this machine, and mirrors of known ones."""
 
 import contextlib
 import hashlib
 import http.client
+import logging
 import os
-import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import Future, wait
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 import numpy as np
 
 from plumbing.cli import InputError, sentence
-from plumbing.files import scratch_folder
+from plumbing.files import PREFIX, scratch_folder
 
 ANSWER = 10  # seconds for the Hub's first answer, as long as its client waits by default
-MIRROR_ANSWER = 4  # for that of a mirror
+MIRROR_ANSWER = 4  # for each answer of a mirror
 PATIENCE = 30  # seconds without a byte after which a download is given up
-# What plumbing/download.py writes in its folder: the dataset, signs of life, what went wrong.
-SAVED, ALIVE, PROBLEM = "saved", "alive", "problem"
-NAMES = {"cache": "cache of `datasets`", "hub": "Hugging Face Hub"}  # of sources
+CHUNK = 2**13  # bytes that are written at once, so that the size of a file tells what arrives
+HUB = "Hugging Face Hub"
+# Networks and programs, which are not downloaded.
+NO_DATA = (".py", ".ipynb", ".pt", ".pth", ".bin", ".ckpt", ".onnx", ".safetensors", ".msgpack")
+COMPLETE = f"{PREFIX}complete"  # an empty file in a snapshot with all the files it needs
 
 
 class Unreachable(InputError):
-    """A dataset cannot be had at present."""
+    """No source has the dataset at present."""
 
 
-def load(dataset, checksums, decode):
+class Known(NamedTuple):
+    """What is known of a dataset that need not come from the Hub."""
+
+    checksums: dict  # {split: (SHA-256 of its images, SHA-256 of its labels as uint8)}
+    aliases: list  # its other names in the cache of `datasets`
+    mirrors: list  # addresses of folders, each with / at its end
+    files: list  # the names of its files there
+
+
+def load(dataset, known, decode):
     """The splits of a dataset on the Hub, as decode(path, folder) returns them.
 
-    That reads what has been saved at a path, with a folder for temporary files. Where the Hub
-    cannot be reached, the copy counts that `datasets` keeps in its cache. MNIST alone has
-    `checksums`, {split: SHA-256 of its images and labels}: it is as good from elsewhere, so the
-    cache is looked at first, torchvision's mirrors are asked last, and a source with other bytes is
-    passed over. Raises Unreachable where no source has the dataset at present, any
-    other InputError where the Hub does not have it or it cannot be used.
+    That reads the files at a path, with a folder for temporary ones. Where the Hub cannot be
+    reached, copies on this machine count. A dataset that is `known` (else None) may come from
+    anywhere: copies are looked at first, mirrors asked last, and other bytes passed over. Raises
+    Unreachable where no source has the dataset at present, any other InputError where the Hub does
+    not have it or it cannot be used.
     """
     problems = []
-    for source in _mnist_sources() if checksums else ("hub", "cache"):
+    for name, get in _sources(dataset, known):
+        hint = ""
         try:
             with scratch_folder() as folder:
-                _fetch(source, dataset, folder)
-                if not checksums:
-                    return decode(folder / SAVED, folder)
-                with contextlib.suppress(InputError):  # Other bytes need not even be images.
-                    splits = decode(folder / SAVED, folder)
-                    if {name: _sha256(pixels) for name, pixels in splits.items()} == checksums:
-                        return splits
-            way_out = f", so remove {downloads(dataset)}" if source == "hub" else ""
-            raise Unreachable(f"its checksums are not the known ones{way_out}")
+                path = get(dataset, folder)
+                if name == HUB:
+                    hint = f"; if it is damaged, remove {downloads(dataset)}"
+                splits = decode(path, folder)
+            if not known or known.checksums == {each: _sha256(splits[each]) for each in splits}:
+                return splits
+            raise InputError("its checksums are not the known ones")
         except InputError as error:
-            if not checksums and not isinstance(error, Unreachable):
-                raise
+            if name == HUB and not known and not isinstance(error, Unreachable):
+                raise InputError(f"{error}{hint}") from error
             reason = str(error).removeprefix(f"dataset {dataset!r}: ")
-            problems.append(f"{NAMES.get(source) or urlsplit(source).hostname}: {reason}")
+            problems.append(f"{name}: {reason}{hint}")
     raise Unreachable(
         f"dataset {dataset!r}: try again later, or give a local copy (DATASET=folder), because no "
         f"source has it at present: {'; '.join(problems)}"
@@ -68,149 +80,147 @@ def _sha256(pixels):
     return tuple(hashlib.sha256(array.tobytes()).hexdigest() for array in arrays)
 
 
+def _sources(dataset, known):
+    """(name, get) of each source; get(dataset, folder) returns the path of the files."""
+    copies = [(f"copy in {path}", lambda *_, path=path: path) for path in _copies(dataset, known)]
+    hub = HUB, _from_hub
+    yield from [*copies, hub] if known else [hub, *copies]
+    for address in known.mirrors if known else []:
+        yield urlsplit(address).hostname, partial(_from_mirror, address, known.files)
+
+
 def downloads(dataset):
-    """The folder in which the Hub's client keeps the files of a dataset."""
+    """The folder in which the Hub's client keeps the files of a dataset, an absolute Path."""
     from huggingface_hub import constants
 
-    return Path(constants.HF_HUB_CACHE) / f"datasets--{dataset.replace('/', '--')}"
+    return Path(os.path.abspath(constants.HF_HUB_CACHE), f"datasets--{dataset.replace('/', '--')}")
 
 
-def _mnist_sources():
-    yield "cache"
-    yield "hub"
-    from torchvision.datasets import MNIST  # It takes seconds.
+def _copies(dataset, known):
+    """The folders in which the Hub's client and `datasets` keep a dataset, the newest first.
 
-    yield from MNIST.mirrors
-
-
-def _fetch(source, dataset, folder):
-    """Save a dataset in a folder, as SAVED; InputError if that fails.
-
-    The source is "cache", "hub", or a mirror's address.
+    Where no checksums tell, without those that may lack files or be one of several configurations.
     """
+    from datasets import config, naming
+
+    snapshots = downloads(dataset).glob("snapshots/*")
+    copies = [folder for folder in snapshots if known or (folder / COMPLETE).exists()]
+    for name in [dataset, *(known.aliases if known else [])]:
+        *owner, name = name.split("/")
+        folder = "___".join([*owner, naming.camelcase_to_snakecase(name)])
+        found = Path(os.path.abspath(config.HF_DATASETS_CACHE), folder).glob("*/*/*")
+        found = [each for each in found if each.is_dir() and each.suffix != ".incomplete"]
+        if known or len({each.parents[1] for each in found}) == 1:
+            copies += found
+    return sorted(copies, key=os.path.getmtime, reverse=True)
+
+
+def _announce(dataset, address):
     from huggingface_hub import constants
 
-    if source == "cache":
-        return _download(source, dataset, folder=folder)
     if constants.HF_HUB_OFFLINE:
         raise Unreachable("not asked (HF_HUB_OFFLINE)")
-    where = constants.ENDPOINT if source == "hub" else source
-    print(f"getting {dataset} from {where}", file=sys.stderr, flush=True)
-    if source == "hub":
-        return _download(source, dataset, _newest(dataset), folder=folder)
+    print(f"getting {dataset} from {address}", file=sys.stderr, flush=True)
+
+
+def _from_mirror(address, names, dataset, folder):
+    _announce(dataset, address)
+    (folder / "mirror").mkdir()
     try:
-        within(MIRROR_ANSWER, lambda: urlopen(f"{source}train-images-idx3-ubyte.gz")).close()
+        for name in names:
+            answer = within(MIRROR_ANSWER, partial(urlopen, address + name))
+            with open(folder / "mirror" / name, "wb") as file:
+                while chunk := within(PATIENCE, partial(answer.read, CHUNK)):
+                    file.write(chunk)
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)  # of a URLError
         raise Unreachable(f"cannot be reached ({sentence(reason)[:100]})") from error
-    _download(source, folder=folder)
+    return folder / "mirror"
 
 
-def _newest(dataset):
-    """The newest revision of a dataset; InputError unless the Hub names it within ANSWER.
+def _from_hub(dataset, folder):
+    """The newest snapshot in the cache of the Hub's client, with all of its files."""
+    import huggingface_hub
+    from huggingface_hub import constants, errors
 
-    `datasets` itself would try again and again, for minutes where packets just get lost.
-    """
-    from huggingface_hub import HfApi
+    _announce(dataset, constants.ENDPOINT)
+    huggingface_hub.logging.set_verbosity(logging.CRITICAL)
+    # The client for large files does not show what arrives, and the other one only every 10 MB.
+    constants.HF_HUB_DISABLE_XET, constants.DOWNLOAD_CHUNK_SIZE = True, CHUNK
+    # The HTTP library, which has been requests, httpx and httpx2.
+    library = sys.modules[errors.HfHubHTTPError.__mro__[1].__module__.split(".")[0]]
+    failures = OSError, ValueError, library.HTTPError, getattr(library, "InvalidURL", OSError)
+    done, problem = [], "cannot be reached"
+
+    def download():
+        # One by one: what gets all of them has threads for which Python waits before it exits.
+        for name in (file.rfilename for file in about.siblings):
+            if not name.endswith(NO_DATA):
+                details = {"repo_type": "dataset", "revision": about.sha}
+                done.append(huggingface_hub.hf_hub_download(dataset, name, **details))
+
+    def arrived():
+        with contextlib.suppress(OSError):  # when one of these has just been completed
+            growing = (downloads(dataset) / "blobs").glob("*.incomplete")
+            return len(done), sum(path.stat().st_size for path in growing)
+        return len(done), 0
 
     try:
-        return within(ANSWER, lambda: HfApi().dataset_info(dataset, timeout=ANSWER).sha)
-    except Exception as error:  # The errors of whichever HTTP library is below.
-        reason = f"cannot be reached ({sentence(error)[:100]})"
-        raise refusal(error, dataset) or Unreachable(reason) from error
+        ask = partial(huggingface_hub.HfApi().dataset_info, dataset, timeout=ANSWER)
+        about = within(ANSWER, ask)
+        problem = "the download fails"
+        within(PATIENCE, download, arrived)
+    except failures as error:
+        raise _meaning(error, dataset, problem) from error
+    snapshot = downloads(dataset) / "snapshots" / about.sha
+    with contextlib.suppress(OSError):  # The cache may be another user's.
+        (snapshot / COMPLETE).touch()
+    return snapshot
 
 
-def within(seconds, ask):
-    """What ask() returns or raises; TimeoutError if that takes longer.
+def within(seconds, ask, arrived=lambda: 0):
+    """What ask() returns or raises; TimeoutError once arrived() has not grown for that long.
 
-    In a thread because an HTTP library's timeout counts for each address of a host, and not for the
-    lookup of its name.
+    It runs in a thread, which nothing can end: it is left behind then, and Python exits without it.
+    The timeout of an HTTP library counts for each address of a host, not for looking up its name.
     """
-    value, problem = None, TimeoutError(f"no answer in {seconds} s")
+    future = Future()
 
     def work():
-        nonlocal value, problem
         try:
-            value, problem = ask(), None
-        except Exception as error:
-            problem = error
+            future.set_result(ask())
+        except BaseException as error:
+            future.set_exception(error)
 
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if error := problem:  # which the thread may yet change
-        raise error
-    return value
-
-
-def causes(error):
-    """An exception, its cause, and so on."""
-    while error:
-        yield error
-        error = error.__cause__
+    threading.Thread(target=work, daemon=True).start()
+    most, since = arrived(), time.monotonic()
+    while not future.done():
+        wait([future], timeout=0.1)  # so that Ctrl-C is soon seen
+        if (now := arrived()) > most:
+            most, since = now, time.monotonic()
+        elif time.monotonic() - since > seconds and not future.done():
+            raise TimeoutError(f"nothing has arrived for {seconds} s")
+    return future.result()
 
 
-def refusal(error, dataset):
-    """What an answer of the Hub means, as an InputError; None for an error that is no answer."""
+def _meaning(error, dataset, problem):
+    """The InputError for a failed request: what the Hub's answer means, or a problem's reason."""
     from huggingface_hub import constants, errors, get_token
 
-    answers = [each for each in causes(error) if isinstance(each, errors.HfHubHTTPError)]
-    if isinstance(error, errors.HFValidationError):
-        problem = _NOWHERE
-    elif not answers:
-        return None
-    elif isinstance(answers[0], errors.GatedRepoError):
+    while error.__cause__ and getattr(error, "response", None) is None:
+        error = error.__cause__
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    log_in = "log in (.venv/bin/hf auth login)"
+    nowhere = errors.RepositoryNotFoundError, errors.HFValidationError
+    if isinstance(error, errors.GatedRepoError):
         page = f"{constants.ENDPOINT}/datasets/{dataset}"
-        problem = f"given on request only: ask at {page}, then log in (.venv/bin/hf auth login)"
-    elif (status := answers[0].response.status_code) == 401 and get_token():
-        problem = (
-            "the Hub does not accept your login (401), which may have expired: log in again (hf "
-            "auth login), or correct or unset HF_TOKEN"
-        )
-    elif status == 401 or isinstance(answers[0], errors.RepositoryNotFoundError):
-        problem = _NOWHERE
-    else:
+        reason = f"given on request only: ask at {page}, then {log_in}"
+    elif status == 401 and get_token():
+        reason = f"the Hub does not accept your login (401): {log_in} again, or correct HF_TOKEN"
+    elif status == 401 or isinstance(error, nowhere):
+        reason = f"neither a file or folder here nor on the Hub; if it is private there, {log_in}"
+    elif status:
         return Unreachable(f"answers {status} ({http.client.responses.get(status, 'unknown')})")
-    return InputError(f"dataset {dataset!r}: {problem}")
-
-
-_NOWHERE = (
-    "neither a file or folder here nor on the Hub (if it is private: .venv/bin/hf auth login)"
-)
-
-
-def _download(*arguments, folder):
-    """Run plumbing/download.py in a folder; InputError if it fails.
-
-    It is given up when nothing has arrived for PATIENCE seconds. It is a process of its own because
-    a thread that waits for the network cannot be ended.
-    """
-    here = Path(__file__).resolve().parent
-    path = os.pathsep.join(filter(None, [str(here.parent), os.environ.get("PYTHONPATH")]))
-    settings = {"PYTHONPATH": path, "DATASETS_VERBOSITY": "error", "HF_HUB_VERBOSITY": "error"}
-    process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", here / "download.py", folder, *arguments],
-        env=os.environ | settings,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=None if sys.stderr.isatty() else subprocess.DEVNULL,  # its progress bars
-        start_new_session=True,  # Ctrl-C is for this process, which ends it.
-    )
-    changed, before = time.monotonic(), None
-    try:
-        while process.poll() is None:
-            with contextlib.suppress(OSError):  # There is no file yet.
-                now = (folder / ALIVE).stat().st_mtime_ns
-                if now != before:
-                    changed, before = time.monotonic(), now
-            # Before the first sign it only starts, which takes long on a slow disk.
-            if time.monotonic() - changed > (PATIENCE if before else 4 * PATIENCE):
-                raise Unreachable(f"nothing has arrived for {PATIENCE} s")
-            time.sleep(0.05)
-    finally:
-        process.kill()
-        process.wait()
-    if process.returncode:
-        problem = folder / PROBLEM
-        text = problem.read_text("utf-8") if problem.exists() else f"exit code {process.returncode}"
-        raise InputError(text) if process.returncode == 2 else Unreachable(text)
+    else:
+        return Unreachable(f"{problem} ({sentence(error)[:120]})")
+    return InputError(f"dataset {dataset!r}: {reason}")

@@ -30,11 +30,11 @@ class Pixels(NamedTuple):
     turned: bool  # whether the images are dark on light in the dataset
 
 
-def load(dataset, split, checksums=None):
+def load(dataset, split, known=None):
     """The Pixels of a split, "train" or "test", of a dataset.
 
     `dataset` is a local file or folder that formats.open_splits() opens, or the id of a dataset on
-    the Hugging Face Hub, whose splits have the SHA-256 `checksums`, if given: see hub.load(). Both
+    the Hugging Face Hub, of which something may be `known` (a hub.Known): see hub.load(). Both
     splits are decoded at once and kept in CACHE: those of a Hub dataset until CACHE is removed, the
     others until their source changes. Raises InputError for a dataset that is not there or does not
     hold 28 x 28 grey images of at most ten classes.
@@ -46,7 +46,7 @@ def load(dataset, split, checksums=None):
         pass
     decode = functools.partial(_decode, dataset, split)
     if fingerprint == HUB:
-        splits = hub.load(dataset, checksums, decode)
+        splits = hub.load(dataset, known, decode)
     else:
         path = Path(os.path.abspath(dataset))  # `datasets` gives names such as "parquet" a meaning
         try:

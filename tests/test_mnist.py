@@ -56,7 +56,7 @@ def accuracy(model, images=None):
 def test_the_decoded_bytes_have_the_known_checksums(split, count):
     images, labels, class_names, turned = data.load(MNIST, split)
     assert images.shape == (count, 28, 28) and class_names == list("0123456789") and not turned
-    assert data.MNIST_SHA256[split] == (
+    assert data.KNOWN_MNIST.checksums[split] == (
         hashlib.sha256(images.numpy().tobytes()).hexdigest(),
         hashlib.sha256(labels.byte().numpy().tobytes()).hexdigest(),
     )
