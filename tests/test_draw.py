@@ -25,7 +25,7 @@ from digits.frame import Frame
 from model import MLP
 
 PAGE = Path("draw.html")
-WAYS = [line for line in synthetic.WAYS.split("\n") if line]
+WAYS = [line for line in synthetic.WAYS.split("\n") if line and line[0] != "#"]
 HOSTILE = [
     "</script><script>document.title = 'run'</script>",
     "&amp;",
