@@ -59,7 +59,8 @@ def check_python():
 
 def built():
     """(whether the PyTorch in .venv has CUDA, its build in words); (None, why) where none works."""
-    code = "import torch; print(torch.__version__, torch.version.cuda)"
+    code = "import torch, importlib.metadata; importlib.metadata.version('torch'); "
+    code += "print(torch.__version__, torch.version.cuda)"
     failed, said = output(PYTHON, "-c", code)
     if failed:
         return None, said
@@ -130,12 +131,12 @@ def main():
     if cuda not in BUILDS:
         sys.exit(f"CUDA={cuda} is neither 1, for PyTorch with CUDA, nor 0, for one without")
     check_python()
+    pip = make_environment()
     has_cuda, build = built()
     if cuda and has_cuda not in (None, cuda == "1"):
         sys.exit(f".venv has {build}: type `make remove`, then `make install CUDA={cuda}`")
     if has_cuda is not None:
         cuda = "1"  # which asks for no other build
-    pip = make_environment()
     command, plan = (None, "") if pip_args else with_uv(pip, requirements, cuda)
     needed, free = 6.5 if "nvidia-" in plan else 1.5, shutil.disk_usage(".venv").free / 1e9
     if has_cuda is None and free < needed:

@@ -264,7 +264,9 @@ def test_demo_clean_and_remove(project):
 
 # Installing. A script plays a Python whose pip and uv, and what they reach, are as a test says.
 
-PYTORCH = """cd .venv/lib/python*/site-packages && if [ ! -d torch ]; then mkdir torch
+PYTORCH = """cd .venv/lib/python*/site-packages && if [ ! -d torch-2.dist-info ]; then
+mkdir -p torch torch-2.dist-info && touch torch-2.dist-info/INSTALLER
+echo 'Metadata-Version: 2.1\nName: torch\nVersion: 2' >torch-2.dist-info/METADATA
 case "$*" in *cpu*|*auto*) cuda=None;; *) cuda="'13.0'";; esac
 echo "__version__ = '2'; version = type('', (), {'cuda': $cuda})" >torch/__init__.py; fi"""
 
@@ -404,13 +406,14 @@ def test_an_unfinished_environment_of_another_python_is_not_used(project, python
 
 
 def test_a_package_in_which_uv_was_interrupted_is_installed_again(project, python):
-    assert make(project, "install", python(install="exit 1")).returncode == 2
+    shown = make(project, "install", python(install=f"({PYTORCH}); exit 1"), "CUDA=1")
+    assert shown.returncode == 2 and not (project / ".venv" / "installed").exists()
     (packages,) = (project / ".venv" / "lib").glob("python3*/site-packages")
-    for name in "half", "whole":
-        (packages / f"{name}-1.dist-info").mkdir()
-    (packages / "whole-1.dist-info" / "INSTALLER").touch()
-    assert make(project, "install", python()).returncode == 0
-    assert [path.name for path in packages.glob("*.dist-info")] == ["whole-1.dist-info"]
+    (packages / "half-1.dist-info").mkdir()
+    assert make(project, "install", python()).stdout.endswith("with CUDA 13.0\n")  # it was whole
+    assert not (packages / "half-1.dist-info").exists()
+    (packages / "torch-2.dist-info" / "INSTALLER").unlink()
+    assert make(project, "install", python(), "CUDA=0").stdout.endswith("without CUDA\n")
 
 
 def test_an_interrupted_pip_may_remove_its_files(project, python):
