@@ -2,71 +2,65 @@
 
     python3 -u plumbing/install.py requirements.txt [flags of pip]
 
-.venv gets the Python that runs this. An old one can be told so: nothing here that Python 3.6 cannot
-read, and only its own library.
+uv does it, in seconds, where it can be had and finds all packages, else pip. .venv gets the Python
+that runs this. An old one can read this file, too, and is told that it is too old.
 """
 
-import importlib
+import glob
+import importlib.util
 import os
-import platform
+import re
 import shutil
 import subprocess
 import sys
-import tempfile
 
 PYTHON = ".venv/bin/python"
-# For Python 3.10 to 3.14 there is a PyTorch, with its torchvision, that requirements.txt allows.
-MINORS = range(10, 15)
-MODULES = ["bz2", "ctypes", "lzma", "ssl", "venv", "zlib"]  # a Python may be built without them
-# PyPI's PyTorch for Linux brings CUDA. Where pip sees this index, too, it takes the build without:
-# 2.14.1+cpu counts as later than 2.14.1.
+MINORS = range(10, 15)  # Python 3.10 to 3.14 have a PyTorch that requirements.txt allows
+MODULES = ["_bz2", "_ctypes", "_lzma", "_ssl", "venv", "zlib"]  # a Python may be built without
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
-# GB of all packages, and of the files that pip downloads for them and keeps until the end.
-WITH_CUDA, WITHOUT_CUDA = (6.5, 3.5), (1.5, 0.5)
-# One of these is there where NVIDIA's driver is, the last one in WSL.
-DRIVER = ["/dev/nvidiactl", "/proc/driver/nvidia", "/usr/lib/wsl/lib/nvidia-smi"]
+# uv's flags for PyTorch by what CUDA= says, tried in turn; without one it is PyPI's, with CUDA.
+BUILDS = {"": [["--torch-backend=auto"], []], "0": [["--torch-backend=cpu"]], "1": [[]]}
+HERE = ["--no-user", "--target="]  # whatever the user's settings of pip say
 
 
-def output(*command, timeout=None):
-    """(exit code, what a command wrote, on one line, of a traceback only the message)."""
+def output(*command):
+    """(exit code, what a command wrote, on one line; of an error its message or last cause)."""
+    settings = dict(os.environ, PIP_RETRIES="1", UV_HTTP_RETRIES="1")  # not for minutes
+    settings.pop("PYTHONDONTWRITEBYTECODE", None)  # uv compiles nothing, the first import does
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "errors": "replace"}
     try:
-        shown = subprocess.run(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            errors="replace",
-            timeout=timeout,
-        )
+        shown = subprocess.run(command, env=settings, **streams)
     except OSError as error:
         return 1, str(error)
-    except subprocess.TimeoutExpired:
-        return 1, f"no answer within {timeout} seconds"
-    return shown.returncode, " ".join(shown.stdout.split()).split("Error: ")[-1]
+    return shown.returncode, re.split("Error: |cause: ", " ".join(shown.stdout.split()))[-1]
+
+
+def run(command):
+    """The exit code of a command, waited for even after Ctrl-C: then pip removes its files."""
+    process = subprocess.Popen(command)
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        process.wait()
+        raise
 
 
 def check_python():
     """Exit where this Python cannot run what would be installed."""
     if sys.version_info[1] not in MINORS:
-        sys.exit(
-            f"Python 3.{MINORS[0]} to 3.{MINORS[-1]} is needed, this is {sys.version.split()[0]}: "
-            "name another one with PYTHON=..."
-        )
-    missing = []
-    for name in MODULES:
-        try:
-            importlib.import_module(name)
-        except ImportError:
-            missing.append(name)
+        known = f"Python 3.{MINORS[0]} to 3.{MINORS[-1]}"
+        version = sys.version.split()[0]
+        sys.exit(f"{known} is needed, this is {version}: name another one with PYTHON=...")
+    missing = [name.strip("_") for name in MODULES if importlib.util.find_spec(name) is None]
     if missing:
-        sys.exit(
-            f"{sys.executable} was built without {', '.join(missing)}: name another Python with "
-            "PYTHON=..., or build it again with the headers of these libraries"
-        )
+        problem = f"{sys.executable} was built without {', '.join(missing)}"
+        sys.exit(f"{problem}: build it anew with these, or name another one with PYTHON=...")
 
 
 def built():
     """(whether the PyTorch in .venv has CUDA, its build in words); (None, why) where none works."""
-    code = "import torch, torchvision; print(torch.__version__, torch.version.cuda)"
+    code = "import torch, importlib.metadata; importlib.metadata.version('torch'); "
+    code += "print(torch.__version__, torch.version.cuda)"
     failed, said = output(PYTHON, "-c", code)
     if failed:
         return None, said
@@ -76,132 +70,85 @@ def built():
     return True, f"PyTorch {version}, built with CUDA {cuda}"
 
 
-def unreachable():
-    """Why CPU_INDEX cannot be read, or None; takes seconds, where pip would try for minutes."""
-    # In another process, because no timeout of urllib's ends the search for the server's address.
-    code = (
-        "import urllib.request as r; "
-        f"r.urlopen(r.Request('{CPU_INDEX}/torch/', headers={{'User-Agent': 'pip'}}), timeout=5)"
-    )
-    failed, said = output(sys.executable, "-c", code, timeout=8)
-    return said.strip("<>") if failed else None
-
-
-def choose_build(cuda, pip_args):
-    """Say which build of PyTorch is taken, and why; pip's flags for it.
-
-    cuda is "1", "0", or "", which leaves it to pip_args and to what the machine has.
-    """
-    own_index = any("index" in arg or arg.startswith(("-i", "-f", "--find")) for arg in pip_args)
-    gpu = shutil.which("nvidia-smi") or any(map(os.path.exists, DRIVER))
-    if platform.system() != "Linux" or cuda == "1" or (cuda == "" and (own_index or gpu)):
-        return []
-    problem = unreachable()
-    if problem and cuda == "0":
-        sys.exit(f"{CPU_INDEX}, which has PyTorch without CUDA, cannot be reached: {problem}")
-    if problem:
-        print(f"{CPU_INDEX} cannot be reached ({problem}): taking PyTorch with CUDA, 6 GB")
-        return []
-    why = "CUDA=0" if cuda else "no NVIDIA GPU is seen; CUDA=1 takes the build with CUDA, 6 GB"
-    print(f"taking PyTorch's CPU build, 0.2 GB, from {CPU_INDEX} ({why})")
-    return ["--extra-index-url", CPU_INDEX]
-
-
-def check_space(packages, downloads):
-    """Exit where the disks of .venv and of temporary files have not so many GB free."""
-    try:
-        temporary = tempfile.gettempdir()
-    except OSError as error:
-        sys.exit(f"{error}: make room, or name a folder that has some: TMPDIR=/folder make install")
-    place = os.path.realpath(".venv" if os.path.isdir(".venv") else ".")
-    if os.stat(temporary).st_dev == os.stat(place).st_dev:
-        packages += downloads
-    for folder, needed in (place, packages), (temporary, downloads):
-        free = shutil.disk_usage(folder).free / 1e9
-        if free < needed:
-            sys.exit(
-                f"{folder} has {free:.1f} GB free, and {needed:.1f} GB are needed: make room, or "
-                "name a folder for temporary files on another disk: TMPDIR=/folder make install"
-            )
-
-
 def make_environment():
-    """Make .venv, anew where its Python is gone (it was upgraded, say); exit if it has another."""
-    if not os.access(PYTHON, os.X_OK):
+    """Make .venv, or what it lacks; the command line of a pip that installs into it."""
+    if not os.access(PYTHON, os.X_OK):  # or its Python is gone: it was upgraded, say
         shutil.rmtree(".venv", ignore_errors=True)
-    if os.path.exists(".venv/installed"):
-        return
+    elif not os.path.exists(".venv/installed"):
+        version = output(PYTHON, "-c", "import sys; print(sys.version)")[1]
+        if version != " ".join(sys.version.split()):
+            problem = f".venv has another Python, {version}"
+            sys.exit(f"{problem}: type `make remove` first, or keep it with PYTHON={PYTHON}")
+    # Where uv was interrupted, a package looks whole to it but for a file that it writes last.
+    for info in glob.glob(".venv/lib/python3*/site-packages/*.dist-info"):
+        if not os.path.exists(f"{info}/INSTALLER"):
+            shutil.rmtree(info)
+    make, pip = [sys.executable, "-m", "venv", ".venv"], [PYTHON, "-m", "pip"]
     # Debian's Python without its package python3-venv makes environments without a pip.
-    if output(sys.executable, "-m", "venv", ".venv")[0]:
-        failed, said = output(sys.executable, "-m", "venv", "--without-pip", ".venv")
-        if failed:
-            sys.exit(f".venv cannot be made: {said}")
-    version = output(PYTHON, "-c", "import sys; print(sys.version)")[1]
-    if version != " ".join(sys.version.split()):
-        sys.exit(
-            f".venv has another Python, {version}: type `make remove` first, or keep it with "
-            f"PYTHON={PYTHON}"
-        )
+    if output(*pip, "--version")[0] and output(*make)[0]:
+        pip = [sys.executable, "-m", "pip", "--python", PYTHON]
+        for command in [*make, "--without-pip"], [*pip, "--version"]:
+            failed, said = output(*command)
+            if failed:
+                problem = f"{sys.executable} can make no .venv with a pip, 22.3 or later ({said})"
+                sys.exit(f"{problem}: install one first (Debian, Ubuntu: apt install python3-venv)")
+    return pip
 
 
-def find_pip():
-    """The command line of a pip that installs into .venv; exits where there is none."""
-    outside = [sys.executable, "-m", "pip"]
-    for pip in [PYTHON, "-m", "pip"], [*outside, "--python", PYTHON]:
-        if output(*pip, "--version")[0] == 0:
-            return pip
-    failed, said = output(*outside, "--version")
-    if failed:
-        problem = f"{sys.executable} has no pip that works ({said})"
-    else:
-        problem = f"pip 22.3 or later is needed ({said})"
-    sys.exit(f"{problem}: install one first (Debian, Ubuntu: apt install python3-venv)")
+def with_uv(pip, requirements, cuda):
+    """(the command with which uv installs, what it would); (None, "") where it cannot."""
+    settings = output(*pip, "config", "list")[1]
+    get_uv = [*pip, "install", *HERE, "--only-binary=:all:", "uv"]
+    if ".no-index=" in settings or output(*get_uv)[0]:
+        return None, ""
+    command = [".venv/bin/uv", "pip", "install", "--python", PYTHON, "-r", requirements]
+    command += ["--index-strategy=unsafe-best-match"]  # the latest version of all, as with pip
+    shared = r"\.(index-url|extra-index-url|find-links|constraint)=(['\"])(.*?)\2"
+    for name, _, words in re.findall(shared, settings):
+        command += [f"--{name}={word}" for word in words.replace("\\n", " ").split()]
+    for flags in BUILDS[cuda]:
+        failed, said = output(*command, *flags, "--dry-run")
+        if not failed:
+            return [*command, *flags], said
+        print(f"{' '.join(['uv', *flags])} does not find all packages: {said}")
+    return None, ""
 
 
-def run_pip(command):
-    """Run pip, and wait for it even after Ctrl-C: then it removes its temporary files."""
-    process = subprocess.Popen(command)
-    try:
-        failed = process.wait()
-    except KeyboardInterrupt:
-        process.wait()
-        raise
-    if failed:
-        sys.exit(
-            "pip could not install the packages, for the reason above; where it found no version, "
-            "there is none for "
-            f"Python {sys.version.split()[0]} on {platform.system()} {platform.machine()}, or the "
-            "index cannot be reached"
-        )
+def with_pip(pip, requirements, pip_args, cuda):
+    """The command with which pip installs, after it has got a PyTorch without CUDA if need be."""
+    install = [*pip, "install", *HERE, *pip_args, "-r", requirements]
+    gpu = shutil.which("nvidia-smi") or os.path.exists("/dev/nvidiactl")
+    if cuda == "0" or not (cuda or pip_args or gpu):
+        torch = [*pip, "install", *HERE, *pip_args, "--index-url", CPU_INDEX, "-c", requirements]
+        if run([*torch, "torch", "torchvision"]) and cuda:
+            sys.exit(f"{CPU_INDEX}, which has PyTorch without CUDA, cannot be used, see above")
+    return install
 
 
 def main():
     requirements, *pip_args = sys.argv[1:]
     cuda = os.environ.get("CUDA", "")
-    if cuda not in ("", "0", "1"):
+    if cuda not in BUILDS:
         sys.exit(f"CUDA={cuda} is neither 1, for PyTorch with CUDA, nor 0, for one without")
     check_python()
+    pip = make_environment()
     has_cuda, build = built()
-    flags = []
-    if has_cuda is None:
-        flags = choose_build(cuda, pip_args)
-        check_space(*WITHOUT_CUDA if flags or platform.system() != "Linux" else WITH_CUDA)
-    elif cuda and has_cuda != (cuda == "1"):
+    if cuda and has_cuda not in (None, cuda == "1"):
         sys.exit(f".venv has {build}: type `make remove`, then `make install CUDA={cuda}`")
-    make_environment()
-    pip = find_pip()
-    print(f"installing the packages of {requirements}")
-    here = ["--no-user", "--target="]  # whatever the user's settings of pip say
-    run_pip([*pip, "install", *here, *flags, *pip_args, "-r", requirements])
+    if has_cuda is not None:
+        cuda = "1"  # which asks for no other build
+    command, plan = (None, "") if pip_args else with_uv(pip, requirements, cuda)
+    needed, free = 6.5 if "nvidia-" in plan else 1.5, shutil.disk_usage(".venv").free / 1e9
+    if has_cuda is None and free < needed:
+        sys.exit(f"the disk of .venv has {free:.1f} GB free, and {needed} GB are needed: make room")
+    print(f"installing the packages of {requirements} with {'uv' if command else 'pip'}")
+    if run(command or with_pip(pip, requirements, pip_args, cuda)):
+        sys.exit("the packages could not be installed, for the reason above")
     has_cuda, build = built()
     if has_cuda is None:
-        sys.exit(
-            f"PyTorch does not work in .venv ({build}): `make remove` and `make install` set it "
-            "up anew; `pip config list` shows settings that send packages elsewhere"
-        )
+        problem = f"PyTorch does not work in .venv ({build}): `make remove`, then `make install`"
+        sys.exit(f"{problem}; `pip config list` shows settings that send packages elsewhere")
     print(build)
-    if flags and has_cuda:
-        print(f"pip takes the latest version of all, and {CPU_INDEX} has not this one")
 
 
 if __name__ == "__main__":
