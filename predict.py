@@ -103,9 +103,9 @@ def main():
     for number, path in enumerate(args.image, start=1):
         try:
             lines = scan.read(path, frame, digits)
-        except ValueError as error:
-            cli.complain(error)
-            failures.append(str(error))
+        except cli.InputError as error:
+            failures.append(f"{path}: {error}")
+            cli.complain(failures[-1])
             continue
         found = predict(model, lines, path, checkpoint.class_names)
         predictions.append(found._asdict())

@@ -7,14 +7,16 @@ applied to document recognition", 1998, section III.A. page.html has the same `f
 import logging
 import math
 import re
+import struct
 import warnings
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError, features
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError, features
 from scipy import ndimage
 
 from digits import frame as frames
+from plumbing.cli import InputError
 from plumbing.files import PICTURE_FORMATS
 
 LARGEST = 36_000_000  # pixels: an A4 page at 600 dpi has 35 million
@@ -32,6 +34,9 @@ MOST = 40  # pieces of the height of a digit: more are rather letters
 THIN = 2.2  # pixels of an image: thinner strokes are thickened by half of what they lack
 # How files begin in which people have pictures that Pillow cannot read, AVIF not everywhere.
 OTHER_FORMATS = {"AVIF": rb".{4}ftypavi", "HEIC": rb".{4}ftyp(he|mif1|msf1)", "PDF": rb"%PDF"}
+# What Pillow raises where a picture is damaged; SyntaxError and RuntimeError are of its plugins.
+DAMAGED = OSError, SyntaxError, ValueError, RuntimeError, struct.error, Image.DecompressionBombError
+TRANSPOSE = dict(zip(range(2, 9), (0, 3, 1, 5, 4, 6, 2), strict=True))  # by EXIF's Orientation
 NO_LOG = logging.NullHandler()  # for Pillow, which else reports damaged files in words of its own
 TIE = 1e-6  # is added before rounding, so that halves round alike in Python and JavaScript
 
@@ -39,37 +44,48 @@ TIE = 1e-6  # is added before rounding, so that halves round alike in Python and
 def read(path, frame=frames.MNIST, digits=True):
     """The images uint8 [28, 28] of the digits in a picture file, line by line: a list of lists.
 
+    Ink may be darker or lighter than the paper, and the light uneven. Without `digits` the picture
+    is of one thing, whatever it is. InputError says why nothing can be read in it.
+    """
+    image, lossless = decode(path)
+    grey = to_grey(image)
+    if not digits:
+        return [[fit(find_thing(grey), frame, digits=False)]]
+    lines = find_digits(*find_ink(grey, lossless))
+    return [[fit(ink, frame) for ink in line] for line in lines]
+
+
+def decode(path):
+    """(a picture file's PIL image, of mode F, RGB or RGBA; whether the file keeps all pixels).
+
     PNG, JPEG, BMP, GIF, TIFF or WebP, and AVIF where Pillow has it, of any colour and transparency
-    and up to LARGEST pixels, turned as its EXIF data tell; of an animation the first picture. Ink
-    may be darker or lighter than the paper, and the light uneven. The images are framed as told.
-    Without `digits` the picture is of one thing, whatever it is. ValueError says why a picture
-    cannot be read.
+    and up to LARGEST pixels, rotated as its EXIF data tell; of an animation the first picture.
     """
     logging.getLogger("PIL").addHandler(NO_LOG)
+    # Pillow's own decoder of uncompressed TIFF files misreads YCbCr and garbles rotated images.
+    TiffImagePlugin.READ_LIBTIFF = features.check("libtiff")
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), open(path, "rb") as file:
             warnings.simplefilter("ignore")  # of Pillow, about what can be read all the same
-            formats = PICTURE_FORMATS + ("AVIF",) * bool(features.check("avif"))
-            # As a file, because Pillow garbles turned TIFF files that it opens itself.
-            with open(path, "rb") as file, Image.open(file, formats=formats) as image:
-                lossless = image.format in ("PNG", "BMP", "GIF", "TIFF")
-                grey = to_grey(image)
-    except FileNotFoundError:
-        raise ValueError(f"{path}: there is no such file") from None
+            image = Image.open(file, formats=PICTURE_FORMATS + ("AVIF",) * features.check("avif"))
+            lossless = image.format in ("PNG", "BMP", "GIF", "TIFF")
+            if not image.info.get("progressive"):  # such a JPEG file must be decoded as a whole
+                image.draft("RGB", (SIDE, SIDE))  # a lower resolution, if that will do
+            width, height = image.size
+            if width * height > LARGEST or max(width, height) >= 2**16:
+                raise ValueError(f"{width} x {height} pixels are too many, make it smaller")
+            image.load()
+            # Not exif_transpose(): it also writes the EXIF data anew, and fails where some are bad.
+            method = TRANSPOSE.get(image.getexif().get(ExifTags.Base.Orientation))
+            image = image if method is None else image.transpose(method)
+            alpha = image.getbands()[-1] in "Aa" or "transparency" in image.info
+            mode = "F" if image.mode[0] in "IF" else "RGBA" if alpha else "RGB"
+            return image if image.mode == mode else image.convert(mode), lossless
     except UnidentifiedImageError:
-        raise ValueError(f"{path}: {other_format(path)}") from None
-    except MemoryError:
-        raise
-    except Exception as error:  # Pillow reports a damaged file in many ways.
+        raise InputError(other_format(path)) from None
+    except DAMAGED as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise ValueError(f"{path}: not a picture that can be read: {reason}") from error
-    try:
-        if not digits:
-            return [[fit(find_thing(grey), frame, digits=False)]]
-        lines = find_digits(*find_ink(grey, lossless))
-        return [[fit(ink, frame) for ink in line] for line in lines]
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise InputError(f"cannot be read as a picture: {reason}") from error
 
 
 def other_format(path):
@@ -83,29 +99,21 @@ def other_format(path):
 
 
 def to_grey(image):
-    """The brightness float64 [H, W], 0 to 1 and at most SIDE squared pixels, of a PIL image.
+    """The brightness float64 [H, W], 0 to 1 and at most SIDE squared pixels, of a decoded image.
 
     Of a colour picture it is the mixture of red, green and blue that varies most, so that red ink
     on green paper is seen as well.
     """
-    if not image.info.get("progressive"):  # or else its JPEG file must be decoded as a whole
-        image.draft("RGB", (SIDE, SIDE))  # a lower resolution, if that will do
-    if image.width * image.height > LARGEST or max(image.size) >= 2**16:
-        raise ValueError(f"{image.width} x {image.height} pixels are too many, make it smaller")
-    ImageOps.exif_transpose(image, in_place=True)
     factor = math.ceil(math.sqrt(image.width * image.height) / SIDE)
-    if image.mode[0] in "IF":  # 16 or 32 bits a pixel
-        values = np.asarray(image).astype(np.float32).clip(0)
-        values = np.asarray(Image.fromarray(values).reduce(factor), np.float64)
+    if image.mode == "F":
+        values = Image.fromarray(np.asarray(image).clip(0)).reduce(factor)
+        values = np.asarray(values, np.float64)
         if not np.isfinite(values).all():
-            raise ValueError("some of its pixels are not finite numbers")
+            raise InputError("some of its pixels are not finite numbers")
         return values / (values.max() or 1)
-    mode = "RGBA" if image.has_transparency_data else "RGB"
-    if image.mode != mode:  # else it would be copied
-        image = image.convert(mode)
     pixels = np.asarray(image.reduce(factor), np.float64) / 255
     colour = pixels[..., :3]
-    if mode == "RGBA":
+    if image.mode == "RGBA":
         alpha = pixels[..., 3:]
         visible = colour[alpha[..., 0] > 0.5]
         if len(visible) == 0 or np.ptp(visible, axis=0).max() < 0.25:
@@ -120,7 +128,7 @@ def to_grey(image):
 def find_ink(grey, lossless):
     """(ink float64 [H, W], 0 on paper to 1; whether the paper is perfectly even) of a brightness.
 
-    `lossless` tells whether the file keeps pixels as they were. ValueError where there is no ink.
+    `lossless` tells whether the file keeps pixels as they were. InputError where there is no ink.
     """
     paper, share = plain_paper(grey)
     even = lossless and share > EVEN
@@ -138,7 +146,7 @@ def find_ink(grey, lossless):
         level = np.median(ink[ink >= darkest / 2])
         floor = max(3 * noise, FAINT * level)
     if level < max(CONTRAST, 4 / 3 * floor):
-        raise ValueError("nothing seems to be written on it")
+        raise InputError("nothing seems to be written on it")
     return ((ink - floor) / (level - floor)).clip(0, 1), even
 
 
@@ -153,7 +161,7 @@ def find_thing(grey):
     """The ink float64 [H, W] of anything on plain paper, with all its shades."""
     ink = np.abs(grey - plain_paper(grey)[0])
     if ink.max() < CONTRAST:
-        raise ValueError("nothing seems to be on it")
+        raise InputError("nothing seems to be on it")
     return ink
 
 
@@ -174,8 +182,7 @@ def paper_surface(grey):
     height, width = reduced.height, reduced.width
     target, basis = np.asarray(reduced, np.float64).ravel(), terms(height, width).reshape(-1, 6)
     outside = np.abs(basis[:, [1, 3]]).max(1) > 0.75
-    prior = np.where(outside, 3, 1)
-    weight = prior
+    weight = prior = np.where(outside, 3, 1)
     for _ in range(20):
         root = np.sqrt(weight)
         surface = np.linalg.lstsq(basis * root[:, None], target * root, rcond=None)[0]
@@ -217,54 +224,47 @@ class Part:
         return overlap / min(self.height, other.height)
 
     def surrounds(self, other):
-        return (
-            self.top < other.top
-            and self.bottom > other.bottom
-            and self.left < other.left
-            and self.right > other.right
-        )
+        above_and_below = self.top < other.top and self.bottom > other.bottom
+        return above_and_below and self.left < other.left and self.right > other.right
 
 
 def find_digits(ink, even):
     """The inks [H, W] of the digits in an ink, by line and from left to right: a list of lists.
 
     Specks are left out, a frame around the digits, and in a photo what reaches in from outside.
-    ValueError where there is too little ink for a digit, or where digits cannot be told apart.
+    InputError where there is too little ink for a digit, or where digits cannot be told apart.
     """
     if not even:
         ink = without_surroundings(ink)
     strokes = ndimage.find_objects(ndimage.label(ink > 0.5, np.ones((3, 3)))[0])
     tallest = max((rows.stop - rows.start for rows, _ in strokes), default=1)
-    pieces, count = find_pieces(ink, math.ceil(GAP * tallest))
-    mass = np.bincount(pieces.ravel(), ink.ravel(), count)
-    kept = np.bincount(pieces[ink > 0.5], minlength=count) > 0  # a faint piece is none
-    if not even:
-        kept &= mass >= PIECE * mass[kept].max(initial=0)
+    pieces, mass, kept = find_pieces(ink, math.ceil(GAP * tallest))
+    most = mass[kept].max(initial=0)
+    kept &= even | (mass >= PIECE * most)  # a scan of clean paper has no specks
     parts = [
         Part(rows.start, rows.stop, columns.start, columns.stop, {number})
         for number, (rows, columns) in enumerate(ndimage.find_objects(pieces), start=1)
         if kept[number]
     ]
     tallest = max((part.height for part in parts), default=0)
-    most = mass[kept].max(initial=0)
     large, small = [], []
     for part in sorted(parts, key=lambda part: part.left):
         (piece,), share = part.pieces, part.height / tallest
         is_digit = share >= TALL or (share >= SMALL[0] and mass[piece] >= SMALL[1] * most)
         (large if is_digit else small).append(part)
     if len(large) > MOST:  # before each gets an ink of its own
-        raise ValueError("too much is written on it for digits alone: cut out some")
+        raise InputError("too much is written on it for digits alone: cut out some")
     large = [part for part in large if not any(map(part.surrounds, large))]
     digits = join(large, small)
     if not digits or max(max(digit.height, digit.width) for digit in digits) < SMALLEST:
-        raise ValueError("nothing seems to be written on it")
+        raise InputError("nothing seems to be written on it")
     if len(digits) == 1:
         digits[0].pieces.update(*(part.pieces for part in small))
     inks = {id(digit): ink * np.isin(pieces, list(digit.pieces)) for digit in digits}
     for digit in digits:
         strokes = np.diff(inks[id(digit)] > 0.5, axis=1, prepend=False).sum(1) / 2  # in each row
         if digit.width > 2.5 * digit.height or np.median(strokes[strokes > 0]) > 5:
-            raise ValueError("what is written on it cannot be told apart: cut out one digit")
+            raise InputError("what is written on it cannot be told apart: cut out one digit")
     return [[inks[id(digit)] for digit in line] for line in arrange(digits)]
 
 
@@ -301,27 +301,27 @@ def arrange(digits):
 
 def without_surroundings(ink):
     """The ink without what reaches into a photo from outside, a table's edge or a cloth, say."""
-    pieces, count = find_pieces(ink, math.ceil(math.sqrt(ink.size) / GRID))
-    mass = np.bincount(pieces.ravel(), ink.ravel(), count)
-    kept = np.bincount(pieces[ink > 0.5], minlength=count) > 0
+    pieces, mass, kept = find_pieces(ink, math.ceil(math.sqrt(ink.size) / GRID))
     border = np.concatenate([pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1]])
-    touching = np.bincount(border, minlength=count)  # pixels: a table does it at length
+    touching = np.bincount(border, minlength=len(mass))  # pixels: a table does it at length
     if mass[kept & (touching == 0)].sum() > PIECE * mass[kept].sum():
         kept &= touching < max(ink.shape) / 4
     return ink * kept[pieces]
 
 
 def find_pieces(ink, cell):
-    """(the number int [H, W] of the piece of ink that each pixel is in, 0 outside; how many).
+    """(the number int [H, W] of the piece each pixel is in, 0 outside; the masses; which are dark).
 
-    A piece may have small gaps: what lies in neighbouring cells of a grid is connected, whose cells
-    have so many pixels at a side.
+    A piece may have small gaps: what lies in neighbouring cells of a grid is connected, `cell`
+    pixels at a side. It is dark if any of its pixels is more ink than paper; faint ones are none.
     """
     height, width = ink.shape
     cells = np.pad(ink > 0, ((0, -height % cell), (0, -width % cell)))
     cells = cells.reshape(cells.shape[0] // cell, cell, -1, cell).any((1, 3))
     piece, count = ndimage.label(cells, np.ones((3, 3)))
-    return piece.repeat(cell, 0).repeat(cell, 1)[:height, :width], count + 1
+    pieces = piece.repeat(cell, 0).repeat(cell, 1)[:height, :width]
+    mass = np.bincount(pieces.ravel(), ink.ravel(), count + 1)
+    return pieces, mass, np.bincount(pieces[ink > 0.5], minlength=count + 1) > 0
 
 
 def fit(ink, frame=frames.MNIST, digits=True):

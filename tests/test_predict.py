@@ -95,7 +95,7 @@ def test_thin_strokes_of_a_large_digit_are_thickened_by_half_of_what_they_lack(d
     "name, mode",
     [
         *(("a.png", mode) for mode in ("L", "LA", "P", "RGB", "RGBA", "I;16")),
-        *(("a.tif", mode) for mode in ("L", "RGB", "RGBA", "CMYK", "I;16", "I", "F")),
+        *(("a.tif", mode) for mode in ("L", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "F")),
         *(("a.bmp", mode) for mode in ("L", "P", "RGB")),
         *(("a.gif", mode) for mode in ("L", "P")),
     ],
@@ -239,7 +239,7 @@ def test_pictures_without_a_digit_are_refused(picture):
             continue
         with pytest.raises(ValueError) as refused:
             read(picture, name)
-        assert str(refused.value) == f"{name}: {NOTHING}"
+        assert str(refused.value) == NOTHING
 
 
 @pytest.mark.parametrize("size", [12, 16, 24, 48, 90])
@@ -406,7 +406,7 @@ def test_what_is_no_picture_gets_a_sentence_and_the_others_are_read(run, written
 )
 def test_a_format_that_cannot_be_read_is_named(start, format):
     Path("photo").write_bytes(start + bytes(99))
-    with pytest.raises(ValueError, match=f"photo: {format} cannot be read here, save it as JPEG"):
+    with pytest.raises(ValueError, match=f"{format} cannot be read here, save it as JPEG"):
         scan.read("photo")
 
 
