@@ -9,7 +9,7 @@ import base64
 import json
 from pathlib import Path
 
-from model import load_checkpoint
+from model import advice, load_checkpoint
 from plumbing.files import check_writable, replacing
 
 PAGE = Path(__file__).with_name("digits") / "page.html"
@@ -21,8 +21,8 @@ def fill_page(model, checkpoint):
         "class_names": checkpoint.class_names,
         "frame": checkpoint.frame,
         "deslant": model.deslant,
-        "about": f"The network reads {checkpoint.test_accuracy:.2%} of its test images right, "
-        f"after {checkpoint.epoch} epochs of recipe {checkpoint.settings['recipe']}.",
+        "about": f"The network reads {checkpoint.test_accuracy:.2%} of its {checkpoint.judged_by} "
+        f"images right, after {checkpoint.epoch} epochs of recipe {checkpoint.settings['recipe']}.",
         "weights": [
             base64.b64encode(parameter.detach().numpy().astype("<f4").tobytes()).decode()
             for parameter in model.parameters()
@@ -55,6 +55,7 @@ def main():
 
     cli.show(
         checkpoint=f"{args.checkpoint}: {checkpoint.summary}",
+        advice=advice(checkpoint),
         page=f"{args.output}, {len(page):,} bytes",
     )
     print(f"\nopen it in a browser: {args.output.resolve().as_uri()}")

@@ -107,6 +107,19 @@ def _complete(state):
     }
 
 
+def advice(checkpoint):
+    """What to say of a network of digits that was not trained for what people write, else None.
+
+    One that was has seen drawn digits, settings["drawn"], beside those of its dataset.
+    """
+    if checkpoint.class_names != data.DIGITS or checkpoint.settings["drawn"]:
+        return None
+    return (
+        "not trained for what people write, as recipe everyday is: make train RECIPE=everyday "
+        "CHECKPOINT=everyday.pt, then CHECKPOINT=everyday.pt here"
+    )
+
+
 def load_with_test_split(path, dataset=None):
     """(model on the CPU, Checkpoint, test data.Split) of the dataset, or of the checkpoint's own.
 

@@ -14,7 +14,7 @@ from PIL import Image
 import data
 from digits import scan
 from digits.frame import Frame
-from model import load_checkpoint
+from model import advice, load_checkpoint
 from plumbing.files import check_writable, replacing
 
 
@@ -92,7 +92,7 @@ def main():
     if args.save_input:
         check_writable(args.save_input / "image.png")
 
-    cli.show(checkpoint=f"{args.checkpoint}: {checkpoint.summary}")
+    cli.show(checkpoint=f"{args.checkpoint}: {checkpoint.summary}", advice=advice(checkpoint))
     width = max(len("prediction"), *(len(name) for name in checkpoint.class_names))
     print(
         f"\n{'prediction':{width}}  probability  {'runner-up':{width}}  probability  picture",
