@@ -1,6 +1,7 @@
 """From pictures of all kinds to the image that the network reads, and to its answer."""
 
 import json
+import struct
 import time
 import tracemalloc
 import zlib
@@ -9,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import save_network
+from conftest import FACTS, save_network
 from paper import on_paper, only, read_picture, row
 from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps, features
 
 import data
+import draw
 import predict
 from digits import frame, scan, synthetic, traits
 from digits.distort import affine, measure_slant, warp
@@ -30,8 +32,12 @@ def digits():
 @pytest.fixture
 def written(digits):
     """A digit on white paper, 280 x 280, and its image."""
-    large = Image.fromarray(digits[0][0]).resize((280, 280), Image.Resampling.NEAREST)
+    large = enlarge(digits[0][0])
     return ImageOps.invert(large), scan.fit(np.asarray(large) / 255)
+
+
+def enlarge(image):
+    return Image.fromarray(image).resize((280, 280), Image.Resampling.NEAREST)
 
 
 def read(picture, name="picture.png", **settings):
@@ -40,7 +46,8 @@ def read(picture, name="picture.png", **settings):
     return only(scan.read(name))
 
 
-# fit
+def difference(image, other):
+    return np.abs(image.astype(int) - other)
 
 
 def test_fit_scales_to_20_pixels_and_centres_the_mass():
@@ -62,89 +69,74 @@ def test_fit_keeps_proportions_and_stays_within_the_image():
     ink = np.zeros((100, 300))
     ink[0, :] = ink[:, 0] = 1
     image = scan.fit(ink)
-    rows, columns = np.flatnonzero(image.any(1)), np.flatnonzero(image.any(0))
-    assert (len(rows), len(columns)) == (7, 20)
+    assert (image.any(1).sum(), image.any(0).sum()) == (7, 20)
     dot_and_line = np.zeros((20, 20))
     dot_and_line[0, 0], dot_and_line[19, 19] = 1, 1e-3  # nearly all mass in a corner
     assert np.argwhere(scan.fit(dot_and_line + 1e-9 * (dot_and_line == 0))).min() == 8
 
 
-def test_an_image_as_mnist_has_them_comes_out_as_it_went_in(digits):
-    for image in digits[0]:
+def test_an_image_as_mnist_has_them_stays_so_but_thin_strokes_of_a_large_one_are_thickened(digits):
+    images = digits[0][:80]
+    for image in images:
         assert (read(Image.fromarray(image)) == image).all()
-    thick = traits.measure(torch.from_numpy(digits[0]))["thickness"].numpy() > scan.THIN
-    for image in digits[0][thick][:20]:
-        large = Image.fromarray(image).resize((280, 280), Image.Resampling.NEAREST)
-        assert (read(large) == image).all()
-
-
-def test_thin_strokes_of_a_large_digit_are_thickened_by_half_of_what_they_lack(digits):
-    def thickness(image):
-        return traits.measure(torch.from_numpy(image)[None])["thickness"].item()
-
-    for image in digits[0]:
-        large = read(Image.fromarray(image).resize((280, 280), Image.Resampling.NEAREST))
-        lacking = max(0, scan.THIN - thickness(image))
-        assert thickness(large) - thickness(image) == pytest.approx(lacking / 2, abs=0.25)
+    large = np.stack([read(enlarge(image)) for image in images])
+    before, after = (
+        traits.measure(torch.from_numpy(each))["thickness"].numpy() for each in (images, large)
+    )
+    thick = before > scan.THIN
+    assert thick.sum() > 10 and (large[thick] == images[thick]).all()
+    lacking = (scan.THIN - before).clip(0)  # of which half is added
+    np.testing.assert_allclose(after - before, lacking / 2, atol=0.25)
 
 
 # Pictures of all kinds
 
 
-@pytest.mark.parametrize(
-    "name, mode",
-    [
-        *(("a.png", mode) for mode in ("L", "LA", "P", "RGB", "RGBA", "I;16")),
-        *(("a.tif", mode) for mode in ("L", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "F")),
-        *(("a.bmp", mode) for mode in ("L", "P", "RGB")),
-        *(("a.gif", mode) for mode in ("L", "P")),
-    ],
-)
-def test_formats_and_modes_say_the_same(written, name, mode):
+FORMATS = {"png": "1 L LA P RGB RGBA I;16", "tif": "L RGB RGBA CMYK YCbCr I;16 I F"}
+FORMATS |= {"bmp": "L P RGB", "gif": "L P", "jpg": "L RGB CMYK", "webp": "RGB"}
+FORMATS |= {"avif": "RGB"} if features.check("avif") else {}
+
+
+@pytest.mark.parametrize("end, mode", [(end, m) for end in FORMATS for m in FORMATS[end].split()])
+def test_formats_and_modes_say_the_same(written, end, mode):
     picture, image = written
     if mode in ("I;16", "I"):
-        picture = Image.fromarray(np.asarray(picture).astype(np.uint16) * 257).convert(mode)
-    assert np.abs(read(picture.convert(mode), name) - image.astype(int)).max() <= 1
-
-
-def test_lossy_formats_and_black_and_white_say_nearly_the_same(written):
-    picture, image = written
-    for name, mode in (("a.jpg", "L"), ("a.jpg", "RGB"), ("a.jpg", "CMYK"), ("a.webp", "RGB")):
-        assert np.abs(read(picture.convert(mode), name) - image.astype(int)).mean() < 5
-    bilevel = picture.convert("1", dither=Image.Dither.NONE)
-    assert (read(bilevel, "a.png") == scan.fit((np.asarray(picture) < 128).astype(float))).all()
+        picture = Image.fromarray(np.asarray(picture).astype(np.uint16) * 257)
+    picture = picture.convert(mode, dither=Image.Dither.NONE)
+    image = scan.fit(1.0 - np.asarray(picture)) if mode == "1" else image
+    found = difference(read(picture, f"a.{end}"), image)
+    assert found.mean() < 5 if end in ("jpg", "webp", "avif") else found.max() <= 1
 
 
 def test_the_ink_may_have_any_colour_and_no_paper(written):
     picture, image = written
-    cover = Image.fromarray(255 - np.asarray(picture))
-    for ink, paper in (
-        ("black", "white"),
-        ("white", "black"),
-        ("yellow", "white"),
-        ("#b42828", "#286d28"),  # as bright as each other
-        ("navy", "#aaccff"),
-    ):
+    cover = ImageOps.invert(picture)
+    # The fourth ink is as bright as its paper.
+    for colours in "black white", "white black", "yellow white", "#b42828 #286d28", "navy #aaccff":
+        ink, paper = colours.split()
         coloured = Image.new("RGB", picture.size, paper)
         coloured.paste(ink, (0, 0), cover)
-        assert np.abs(read(coloured) - image.astype(int)).max() <= 2
+        assert difference(read(coloured), image).max() <= 2
         transparent = Image.new("RGBA", picture.size, ink)
         transparent.putalpha(cover)
         assert (read(transparent) == image).all()
         coloured.putalpha(255)
         coloured.paste((0, 0, 0, 0), (0, 0, 280, 20))  # the paper ends there
-        assert np.abs(read(coloured) - image.astype(int)).max() <= 2
+        assert difference(read(coloured), image).max() <= 2
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_picture_is_turned_as_its_exif_data_tell(written, orientation):
+def test_a_picture_is_rotated_as_its_exif_data_tell(written, orientation):
     picture, image = written
     back = [None, None, 0, 3, 1, 5, 2, 6, 4][orientation]  # Image.Transpose: what undoes it
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    turned = picture if back is None else picture.transpose(Image.Transpose(back))
-    assert (read(turned, exif=exif) == image).all()
-    assert (read(turned, "a.tif", exif=exif) == image).all()
+    stored = picture if back is None else picture.transpose(Image.Transpose(back))
+    # Big-endian: a maker (271) that is a fraction, which Pillow cannot write, and the orientation.
+    tags = struct.pack(">HHLL", 271, 5, 1, 38) + struct.pack(">HHLHH", 274, 3, 1, orientation, 0)
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x02" + tags + bytes(4) + struct.pack(">LL", 72, 1)
+    assert (read(stored, exif=exif) == image).all()
+    tiff = Image.Exif()
+    tiff[274] = orientation
+    assert (read(stored, "a.tif", exif=tiff) == image).all()
 
 
 def test_the_first_picture_of_an_animation_counts(written):
@@ -154,49 +146,43 @@ def test_the_first_picture_of_an_animation_counts(written):
         assert (read(picture, name, save_all=True, append_images=[blank]) == image).all()
 
 
-def count_right(network, images, labels):
-    logits = network(data.to_float(torch.from_numpy(np.stack(images))))
-    return (logits.argmax(1).numpy() == labels).sum()
+def on_a_table(image, index):
+    """A JPEG file, bytes, of a digit on dusty ruled paper in uneven light, and the table's edge."""
+    generator = np.random.default_rng(index)
+    page = np.full((600, 450, 3), (235, 230, 220), np.uint8)
+    page[25::40] = page[26::40] = 180, 195, 220
+    page[:, :20] = 80, 60, 40
+    for x, y in generator.integers(30, 440, (5, 2)):
+        page[y : y + 2, x : x + 2] = 60
+    page = Image.fromarray(page)
+    page.paste((30, 30, 90), (175, 225), Image.fromarray(image).resize((150, 150)))
+    light = 1 - 0.4 * np.linspace(0, 1, 600)[:, None, None] * np.linspace(0, 1, 450)[:, None]
+    page = np.asarray(page.filter(ImageFilter.GaussianBlur(1))) * light
+    page += 5 * generator.standard_normal(page.shape, np.float32)
+    Image.fromarray(page.clip(0, 255).astype(np.uint8)).save("a.jpg", quality=75)
+    return Path("a.jpg").read_bytes()
 
 
-def test_uneven_light_dust_lines_and_the_edge_of_a_table_do_no_harm(digits, network):
-    generator = np.random.default_rng(1)
-    images, labels, seen = digits[0][:40], digits[1][:40], []
-    for image in images:
-        page = Image.new("RGB", (900, 1200), (235, 230, 220))
-        pen = ImageDraw.Draw(page)
-        for y in range(50, 1200, 80):
-            pen.line((0, y, 900, y), (180, 195, 220), 3)
-        pen.rectangle((0, 0, 40, 1200), (80, 60, 40))
-        for x, y in generator.integers(60, 880, (5, 2)).tolist():
-            pen.rectangle((x, y, x + 3, y + 3), (60, 60, 60))
-        cover = Image.fromarray(image).resize((300, 300), Image.Resampling.BICUBIC)
-        page.paste((30, 30, 90), (350, 450), cover)
-        light = 1 - 0.4 * np.linspace(0, 1, 900)[:, None] * np.linspace(0, 1, 1200)[:, None, None]
-        page = np.asarray(page.filter(ImageFilter.GaussianBlur(2))) * light
-        page += 5 * generator.standard_normal(page.shape)
-        page = Image.fromarray(page.clip(0, 255).astype(np.uint8))
-        seen.append(read(page, "a.jpg", quality=75))
-    right = count_right(network, images, labels)
-    assert right >= 36 and count_right(network, seen, labels) >= right - 2
+@pytest.mark.parametrize("make", [on_paper, on_a_table])
+def test_digits_on_paper_of_all_kinds_are_read(digits, network, make):
+    def count_right(images):
+        logits = network(data.to_float(torch.from_numpy(np.stack(images))))
+        return (logits.argmax(1).numpy() == digits[1][:40]).sum()
 
-
-def test_digits_on_paper_of_all_kinds_are_read(digits, network):
-    images, labels = digits[0][:100], digits[1][:100]
-    seen = [read_picture(on_paper, image, index) for index, image in enumerate(images)]
-    right = count_right(network, images, labels)
-    assert right >= 90 and count_right(network, seen, labels) >= right - 3
+    images = digits[0][:40]
+    seen = [read_picture(make, image, index) for index, image in enumerate(images)]
+    assert count_right(images) >= 36 and count_right(seen) >= count_right(images) - 2
 
 
 def test_a_large_picture_is_read_without_a_warning(written, recwarn):
     picture, image = written
     paper = Image.new("L", (9800, 9800), 255)  # 96 million pixels; Pillow warns above 89
     paper.paste(picture.resize((5600, 5600)), (4000, 100))
-    assert np.abs(read(paper, "a.jpg") - image.astype(int)).mean() < 5 and not recwarn.list
-    with pytest.raises(ValueError, match="9800 x 9800 pixels are too many, make it smaller"):
-        read(paper)
-    paper.resize((5900, 5900)).save("large.png")
-    assert np.abs(only(scan.read("large.png")) - image.astype(int)).mean() < 5
+    assert difference(read(paper, "a.jpg"), image).mean() < 5 and not recwarn.list
+    with pytest.raises(ValueError, match="9800 x 9800"):
+        read(paper, compress_level=1)
+    paper = paper.reduce(2).convert("1").resize((5900, 5900))
+    assert difference(read(paper, compress_level=1), image).mean() < 5
 
 
 # What cannot be read
@@ -209,44 +195,27 @@ def text(content, size, shape=(1200, 1600)):
 
 
 def noise(level, shape=(300, 400)):
-    return Image.fromarray(
-        np.random.default_rng(0).normal(200, level, shape).clip(0, 255).astype(np.uint8)
-    )
+    pixels = np.random.default_rng(0).normal(200, level, shape)
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 
-NOTHING = "nothing seems to be written on it"
 LINE = "The quick brown fox jumps over the lazy dog and over 12 more\n"
+TEXTS = [text(LINE * (900 // size), size) for size in (12, 16, 24, 48, 90)]
+BLANK = [
+    *(Image.new("L", (500, 400), "white"), Image.new("L", (1, 1)), Image.new("1", (30, 1), 1)),
+    *(Image.new(mode, (50, 50), (9, 9, 9, 0)) for mode in ("CMYK", "RGBA")),
+    *(noise(2), noise(20), noise(20, (30, 40)), Image.linear_gradient("L"), text(".", 20)),
+]
 
 
-@pytest.mark.parametrize(
-    "picture",
-    [
-        Image.new("L", (500, 400), "white"),
-        Image.new("L", (1, 1)),
-        Image.new("1", (30, 1), 1),
-        Image.new("RGBA", (50, 50), (9, 9, 9, 0)),
-        Image.new("CMYK", (50, 50), (9, 9, 9, 0)),
-        Image.linear_gradient("L"),
-        noise(2),
-        noise(20),
-        noise(20, (30, 40)),
-        text(".", 20),
-    ],
-)
-def test_pictures_without_a_digit_are_refused(picture):
-    for name in ("a.tif", "a.jpg"):
-        if name == "a.jpg" and picture.mode == "RGBA":
-            continue
-        with pytest.raises(ValueError) as refused:
-            read(picture, name)
-        assert str(refused.value) == NOTHING
-
-
-@pytest.mark.parametrize("size", [12, 16, 24, 48, 90])
-def test_a_text_is_refused(size):
-    for name in ("a.tif", "a.jpg"):
-        with pytest.raises(ValueError, match="cannot be told apart|too much is written on it"):
-            read(text(LINE * (900 // size), size), name)
+@pytest.mark.parametrize("name", ["a.tif", "a.jpg"])
+def test_pictures_without_a_digit_and_texts_are_refused(name):
+    for pictures, why in (BLANK, "nothing"), (TEXTS, "cut out"):
+        for picture in pictures:
+            if (picture.mode, name) == ("RGBA", "a.jpg"):
+                continue
+            with pytest.raises(ValueError, match=why):
+                read(picture, name)
 
 
 def test_a_page_of_letters_and_one_of_specks_take_little_time_and_memory():
@@ -257,7 +226,7 @@ def test_a_page_of_letters_and_one_of_specks_take_little_time_and_memory():
         picture.save("a.png")
         tracemalloc.start()
         start = time.monotonic()
-        with pytest.raises(ValueError, match="too much|told apart|nothing"):
+        with pytest.raises(ValueError):
             scan.read("a.png")
         assert time.monotonic() - start < 5 and tracemalloc.get_traced_memory()[1] < 200e6
         tracemalloc.stop()
@@ -266,42 +235,42 @@ def test_a_page_of_letters_and_one_of_specks_take_little_time_and_memory():
 # Several digits
 
 
-def count(lines):
-    return [len(line) for line in lines]
-
-
-@pytest.mark.parametrize(
-    "words, found",
-    [("42", [2]), ("7 1", [2]), ("11", [2]), ("2026", [4]), ("3\n5", [1, 1]), ("12\n345", [2, 3])],
-)
-def test_digits_beside_and_below_each_other_are_told_apart(words, found):
-    for name in ("a.tif", "a.jpg"):
+@pytest.mark.parametrize("name", ["a.tif", "a.jpg"])
+def test_digits_beside_and_below_each_other_are_told_apart(name):
+    for words in ("42", "7 1", "11", "2026", "3\n5", "12\n345"):
         text(words, 200, (700, 600)).save(name)
-        assert count(scan.read(name)) == found
+        found = [len(line) for line in scan.read(name)]
+        assert found == [len(line.replace(" ", "")) for line in words.split("\n")]
+
+
+def ask(run, *flags):
+    """The predictions in predict.py's JSON, and the words of each line of its table."""
+    code, out, err = run(predict.main, *flags, "--json")
+    assert (code, err) == (0, "")
+    *table, summary = out.split("\n\n")[1].splitlines()
+    assert table[0].split() == "prediction probability runner-up probability picture".split()
+    summary = json.loads(summary)
+    assert summary["failures"] == [] and summary["class_names"] == data.DIGITS
+    return summary["predictions"], [line.split(maxsplit=4) for line in table[1:]]
 
 
 def test_rows_of_two_to_ten_digits_are_read(run, digits, network):
     save_network(network)
-    names, words = [], []
-    for index in range(40):
+    words, right = [], []
+    for index in range(20):
         picture, chosen = row(digits[0], index)
-        names.append(f"{index}.png")
+        picture.save(f"{index}.png")
         words.append("".join(map(str, digits[1][chosen])))
-        picture.save(names[-1])
-    code, out, err = run(predict.main, *names, "--json", "--save-input", "seen")
-    assert (code, err) == (0, "")
-    predictions = json.loads(out.splitlines()[-1])["predictions"]
-    pairs = [(found["prediction"], word) for found, word in zip(predictions, words, strict=True)]
-    assert [len(found) for found, _ in pairs] == [len(word) for _, word in pairs]
-    right = np.mean([a == b for found, word in pairs for a, b in zip(found, word, strict=True)])
-    assert right > 0.85  # the network is one that was trained for seconds
-    for found, line in zip(predictions, out.splitlines()[3:-1], strict=True):
+    predictions, table = ask(run, *(f"{n}.png" for n in range(20)), "--save-input", "seen")
+    for found, word, line in zip(predictions, words, table, strict=True):
+        answer = found["prediction"]
+        right += [a == b for a, b in zip(answer, word, strict=True)]
         probabilities = np.array(found["probabilities"]).reshape(-1, 10)
         assert found["probability"] == pytest.approx(probabilities.max(1).prod())
         assert found["runner_up_probability"] <= found["probability"]
-        answers = zip(found["prediction"], found["runner_up"], strict=True)
-        assert sum(a != b for a, b in answers) == 1
-        assert line.split()[0] == found["prediction"]
+        assert sum(a != b for a, b in zip(answer, found["runner_up"], strict=True)) == 1
+        assert line[0] == answer
+    assert np.mean(right) > 0.85  # the network is one that was trained for seconds
     with Image.open("seen/01_0_28x28.png") as seen:
         assert seen.size == (28 * len(words[0]), 28)
 
@@ -344,43 +313,35 @@ def test_a_digit_may_fill_the_picture(digits, size):
         assert max(light.any(1).sum(), light.any(0).sum()) == 20
 
 
-# Other things
-
-
 def test_the_frame_of_images_is_measured(digits):
-    images = torch.from_numpy(digits[0])
-    assert frame.measure(images) == frame.MNIST == (20, "mass")
+    assert frame.measure(torch.from_numpy(digits[0])) == frame.MNIST == (20, "mass")
+    assert frame.measure(torch.zeros(5, 28, 28, dtype=torch.uint8)) == frame.MNIST
     large = torch.zeros(60, 28, 28, dtype=torch.uint8)
-    for index, (height, width) in enumerate(np.random.default_rng(0).integers(4, 29, (60, 2))):
-        height, width = (28, width) if index % 2 else (height, 28)
-        top, left = (29 - height) // 2, (29 - width) // 2
+    for index, shape in enumerate(np.random.default_rng(0).integers(4, 22, (60, 2))):
+        shape[index % 2] = 28
+        (height, width), (top, left) = shape, (29 - shape) // 2
         large[index, top : top + height, left : left + width] = 99
         large[index, top : top + height // 2, left : left + width // 2] = 255
     assert frame.measure(large) == (28, "box")
-    assert frame.measure(torch.zeros(5, 28, 28, dtype=torch.uint8)) == frame.MNIST
-    for image in large.numpy():
-        if (image == 0).mean() < 0.3 or image.max() < 255:
-            continue  # more of it than of the paper
+    for image in large[:20].numpy():
         for polarity in (image, 255 - image):
-            Image.fromarray(polarity).resize((280, 280), Image.Resampling.NEAREST).save("a.png")
+            enlarge(polarity).save("a.png")
             seen = only(scan.read("a.png", frame.Frame(28, "box"), digits=False))
-            assert np.abs(seen.astype(int) - image).max() <= 1
-
-
-def chunk(kind, content):
-    body = kind + content
-    return len(content).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big")
+            assert difference(seen, image).max() <= 1
 
 
 def test_what_is_no_picture_gets_a_sentence_and_the_others_are_read(run, written, network):
     save_network(network)
     written[0].save("good.png")
     content = Path("good.png").read_bytes()
-    Path("cut.png").write_bytes(content[: len(content) // 2])
-    side = (31623).to_bytes(4, "big")  # 10^9 pixels
-    header = chunk(b"IHDR", side + side + bytes([8, 0, 0, 0, 0]))
-    Path("bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")))
-    Path("text.png").write_text("no picture")
+    header = b"IHDR" + 2 * (31623).to_bytes(4, "big") + content[24:29]  # 10^9 pixels
+    bomb = content[:12] + header + zlib.crc32(header).to_bytes(4, "big") + content[33:]
+    for name, start in (
+        ("cut", content[: len(content) // 2]),
+        ("bomb", bomb),
+        ("text", b"no picture"),
+    ):
+        Path(f"{name}.png").write_bytes(start)
     Path("empty.png").touch()
     Image.new("L", (99, 99)).save("blank.png")
     Image.fromarray(np.full((9, 9), np.nan, np.float32)).save("nan.tif")
@@ -394,100 +355,78 @@ def test_what_is_no_picture_gets_a_sentence_and_the_others_are_read(run, written
     assert [f"predict.py: {reason}" for reason in summary["failures"]] == err.splitlines()
 
 
-@pytest.mark.parametrize(
-    "start, format",
-    [
-        (b"\0\0\0\x18ftypheic", "HEIC"),
-        (b"\0\0\0\x0aftypheix", "HEIC"),  # whose length is a line feed
-        (b"\0\0\0\x1cftypmif1", "HEIC"),
-        (b"\0\0\0\x20ftypavif", "AVIF"),
-        (b"%PDF-1.7", "PDF"),
-    ],
-)
-def test_a_format_that_cannot_be_read_is_named(start, format):
-    Path("photo").write_bytes(start + bytes(99))
-    with pytest.raises(ValueError, match=f"{format} cannot be read here, save it as JPEG"):
+@pytest.mark.parametrize("step", ["decode", "to_grey", "find_ink", "find_digits", "fit"])
+def test_an_error_of_ours_is_not_taken_for_one_of_the_picture(written, monkeypatch, step):
+    monkeypatch.setattr(scan, step, lambda: None)  # that is called with arguments
+    with pytest.raises(TypeError):
+        read(written[0])
+
+
+def test_a_format_that_cannot_be_read_is_named(monkeypatch):
+    monkeypatch.setattr(features, "check", lambda name: False)
+    for length, kind in (24, "heic"), (10, "heix"), (28, "mif1"), (32, "avif"):  # 10: a line feed
+        Path("photo").write_bytes(length.to_bytes(4, "big") + f"ftyp{kind}".encode() + bytes(99))
+        with pytest.raises(ValueError, match="AVIF.*JPEG" if kind == "avif" else "HEIC.*JPEG"):
+            scan.read("photo")
+    Path("photo").write_bytes(b"%PDF-1.7")
+    with pytest.raises(ValueError, match="PDF.*JPEG"):
         scan.read("photo")
 
 
-def test_avif_is_read_where_pillow_has_it(written, monkeypatch):
-    if features.check("avif"):
-        images = [read(written[0], f"photo.{end}", quality=100) for end in ("avif", "jpg")]
-        assert abs(images[0] - images[1].astype(int)).mean() < 1
-    else:
-        Path("photo.avif").write_bytes(b"\0\0\0\x20ftypavif")
-    monkeypatch.setattr(features, "check", lambda name: False)
-    with pytest.raises(ValueError, match="AVIF cannot be read here, save it as JPEG"):
-        scan.read("photo.avif")
+# The scripts
 
 
-# The script
-
-
-def test_what_is_saved_is_what_the_network_saw(run, digits, network):
-    image = digits[0][3]
-    leaning = warp(torch.from_numpy(image / 255).float()[None, None], affine(slant=30))
-    Image.fromarray((255 * leaning[0, 0]).round().byte().numpy()).save("leaning.png")
-    upright = MLP(deslant=True)
-    upright.load_state_dict(network.state_dict())
-    saved = []
-    for model in network, upright:
-        save_network(model)
-        assert run(predict.main, "leaning.png", "--save-input", "seen")[0] == 0
-        saved.append(np.asarray(Image.open("seen/01_leaning_28x28.png")) / 255)
-    slants, _ = measure_slant(torch.tensor(np.stack(saved)[:, None]).float())
-    assert slants[0] > 0.4 and abs(slants[1]) < 0.03
-
-
-def test_predict_prints_the_networks_answer_for_each_picture(run, digits, network):
-    save_network(network)
-    names = []
-    for index, image in enumerate(digits[0][:5]):
-        names.append(f"my digit {index}.png")
-        Image.fromarray(image).save(names[-1])
-    code, out, err = run(predict.main, *names, "--json", "--save-input", "seen/here")
-    assert (code, err) == (0, "")
-    lines = out.splitlines()
-    assert lines[2].split() == "prediction probability runner-up probability picture".split()
-    summary = json.loads(lines[-1])
-    assert summary["failures"] == [] and summary["class_names"] == list("0123456789")
-    logits = network(data.to_float(torch.from_numpy(digits[0][:5])))
-    for index, (one, line) in enumerate(zip(summary["predictions"], lines[3:-1], strict=True)):
-        probabilities = logits[index].double().softmax(0)
+@pytest.mark.parametrize("deslant", [False, True])
+def test_predict_prints_the_networks_answers_and_saves_what_it_saw(run, digits, network, deslant):
+    model = MLP(deslant)
+    model.load_state_dict(network.state_dict())
+    save_network(model)
+    names = [f"my digit {index}.png" for index in range(5)]
+    leaning = warp(
+        data.to_float(torch.from_numpy(digits[0][:5])), affine(slant=torch.full([5], 30))
+    )
+    for image, name in zip((255 * leaning).round().byte()[:, 0].numpy(), names, strict=True):
+        Image.fromarray(image).save(name)
+    predictions, table = ask(run, *names, "--save-input", "seen/here")
+    images = data.to_float(torch.from_numpy(np.stack([only(scan.read(name)) for name in names])))
+    for one, probabilities in zip(predictions, model(images).double().softmax(1), strict=True):
         np.testing.assert_allclose(one["probabilities"], probabilities.detach(), atol=1e-6)
-        order = probabilities.argsort(descending=True).tolist()
-        assert (one["prediction"], one["runner_up"]) == (str(order[0]), str(order[1]))
-        assert one["probability"] == one["probabilities"][order[0]]
-        assert one["runner_up_probability"] == one["probabilities"][order[1]]
-        assert line.split(maxsplit=4) == [
-            one["prediction"],
-            f"{one['probability']:.2%}",
-            one["runner_up"],
-            f"{one['runner_up_probability']:.2%}",
-            names[index],
-        ]
-        saved = Path("seen/here") / f"{index + 1:02}_my digit {index}_28x28.png"
-        with Image.open(saved) as picture:
-            assert (np.asarray(picture) == digits[0][index]).all()
-    assert len(list(Path("seen/here").iterdir())) == 5
+        first, second = probabilities.argsort(descending=True)[:2].tolist()
+        assert (one["prediction"], one["runner_up"]) == (str(first), str(second))
+        assert one["probability"] == one["probabilities"][first]
+        assert one["runner_up_probability"] == one["probabilities"][second]
+    for one, name, line in zip(predictions, names, table, strict=True):
+        shown = [f"{one[key]:.2%}" for key in ("probability", "runner_up_probability")]
+        assert line == [one["prediction"], shown[0], one["runner_up"], shown[1], name]
+    saved = sorted(Path("seen/here").iterdir())
+    assert [path.name for path in saved] == [f"0{n + 1}_my digit {n}_28x28.png" for n in range(5)]
+    seen = data.to_float(torch.from_numpy(np.stack([np.asarray(Image.open(p)) for p in saved])))
+    torch.testing.assert_close(seen, model.preprocess(images), atol=0.6 / 255, rtol=0)
+    slants = measure_slant(seen)[0].abs()
+    assert slants.max() < 0.03 if deslant else slants.max() > 0.4
 
 
-def test_other_classes_have_their_names(run, digits, network):
-    names = ["T-shirt/top", *(f"class {n}" for n in range(1, 9)), "Ankle boot"]
-    save_network(network, class_names=names)
-    Image.fromarray(digits[0][list(digits[1]).index(0)]).save("a.png")
-    _, out, _ = run(predict.main, "a.png")
-    assert out.splitlines()[3].startswith("T-shirt/top  ")
+def test_what_a_network_is_of_and_for_and_what_judged_it_is_told(run, written, network):
+    written[0].save("a.png")
+    others = ["T-shirt/top", *(f"class {n}" for n in range(1, 10))]
+    for names, settings, advised, judges in (
+        (data.DIGITS, {"drawn": 0}, True, "test"),
+        (data.DIGITS, {"drawn": 9, "validation": 5}, False, "validation"),
+        (others, {"drawn": 0}, False, "test"),
+    ):
+        save_network(network, class_names=names, settings=FACTS["settings"] | settings)
+        (code, read, _), (_, drawn, _) = run(predict.main, "a.png"), run(draw.main)
+        for printed in (read, drawn):
+            assert advised == ("make train RECIPE=everyday" in printed.split("\n\n")[0])
+        assert code == 0 and read.splitlines()[-1].startswith(tuple(f"{n}  " for n in names))
+        assert f"of its {judges} images" in Path("draw.html").read_text()
 
 
 def test_without_a_checkpoint_a_picture_or_a_folder_to_write_to(run, network):
-    assert run(predict.main, "a.png") == (
-        2,
-        "",
-        "predict.py: checkpoint checkpoint.pt: there is none, train first (make train)\n",
-    )
+    code, out, err = run(predict.main, "a.png")
+    assert (code, out) == (2, "") and "checkpoint.pt" in err and "make train" in err
     code, _, err = run(predict.main)
-    assert code == 2 and "the following arguments are required: IMAGE" in err
+    assert code == 2 and "IMAGE" in err
     save_network(network)
     code, _, err = run(predict.main, "a.png", "--save-input", "checkpoint.pt/folder")
-    assert code == 2 and "cannot be written" in err
+    assert code == 2 and "checkpoint.pt/folder" in err
