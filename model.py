@@ -115,8 +115,8 @@ def advice(checkpoint):
     if checkpoint.class_names != data.DIGITS or checkpoint.settings["drawn"]:
         return None
     return (
-        "not trained for what people write, as recipe everyday is: make train RECIPE=everyday "
-        "CHECKPOINT=everyday.pt, then CHECKPOINT=everyday.pt here"
+        "not trained for what people write; the recipe everyday is: make train RECIPE=everyday "
+        "CHECKPOINT=everyday.pt, then this with CHECKPOINT=everyday.pt"
     )
 
 
