@@ -58,9 +58,11 @@ def load(dataset, split, validation=0):
         return whole._replace(images=whole.images[part], labels=whole.labels[part])
     if dataset == "synthetic":
         return Split(*synthetic.generate(*synthetic.SPLITS[split]), DIGITS)
-    checksums = MNIST_SHA256 if dataset == MNIST else None
-    images, labels, *facts = sources.load(dataset, split, checksums)
-    return Split(torch.from_numpy(images), torch.from_numpy(labels), *facts)
+    known = MNIST_SHA256 if dataset == MNIST else None
+    images, labels, class_names, inverted = sources.load(dataset, split, known)
+    unused = [f"output {index}" for index in range(len(class_names), 10)]
+    names = class_names + unused if class_names else DIGITS
+    return Split(torch.from_numpy(images), torch.from_numpy(labels), names, inverted)
 
 
 def load_splits(dataset=None, validation=0):

@@ -1,6 +1,7 @@
 """Local datasets in all the shapes in which people have them."""
 
 import gzip
+import io
 import shutil
 import tempfile
 import zipfile
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import datasets
 import numpy as np
+import pandas
 import pytest
 import torch
 from conftest import write_split
@@ -19,10 +21,6 @@ import train
 from model import load_checkpoint
 from plumbing import sources
 from plumbing.cli import InputError
-
-FEATURES = datasets.Features(
-    {"image": datasets.Image(), "label": datasets.ClassLabel(names=list("0123456789"))}
-)
 
 
 @pytest.fixture
@@ -47,11 +45,20 @@ def check(dataset, splits):
         assert found == expected
 
 
-def write_folders(folder, splits, mode="L"):
+def encode(image):
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG")
+    return file.getvalue()
+
+
+# A folder of both splits, as some program leaves it.
+
+
+def write_folders(folder, splits, mode="L", names=("train", "test")):
     """A picture file per image, in a folder per class."""
-    for name, (images, labels) in splits.items():
+    for name, (images, labels) in zip(names, splits.values(), strict=False):
         for index, (image, label) in enumerate(zip(images, labels, strict=True)):
-            path = folder / name / str(label) / f"{index}.png"
+            path = folder / name / str(label) / f"test_{index}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(image).convert(mode).save(path)
 
@@ -61,10 +68,10 @@ def write_zip(path, folder):
     shutil.make_archive(str(path.with_suffix("")), "zip", folder)
 
 
-def write_idx(folder, splits, dot="-", opened=open, end=""):
+def write_idx(folder, splits, dot="-", opened=open, end="", start=""):
     folder.mkdir(parents=True)
     for name, arrays in splits.items():
-        prefix = {"train": "train", "test": "t10k"}[name]
+        prefix = start + {"train": "train", "test": "t10k"}[name]
         for kind, array in zip(("images", "labels"), arrays, strict=True):
             header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
             path = folder / f"{prefix}-{kind}{dot}idx{array.ndim}-ubyte{end}"
@@ -72,48 +79,115 @@ def write_idx(folder, splits, dot="-", opened=open, end=""):
                 file.write(header + array.astype(np.uint8).tobytes())
 
 
-def write_npz(path, splits):
-    arrays = {f"x_{name}": images for name, (images, _) in splits.items()}
-    arrays |= {f"y_{name}": labels.astype(np.uint8) for name, (_, labels) in splits.items()}
+def write_emnist(folder, splits):
+    splits = {name: (images.swapaxes(1, 2), labels) for name, (images, labels) in splits.items()}
+    write_idx(folder, splits, start="emnist-digits-", opened=gzip.open, end=".gz")
+
+
+def write_npz(path, splits, names="x_{} y_{}"):
+    arrays = {
+        name.format(split): array
+        for split, columns in splits.items()
+        for name, array in zip(names.split(), columns, strict=True)
+    }
     np.savez_compressed(path, **arrays)
 
 
-def write_csv(folder, splits, header=None, label=0):
+def write_kmnist(folder, splits, save=np.savez):
     folder.mkdir(parents=True)
     for name, (images, labels) in splits.items():
-        table = np.insert(images.reshape(-1, 784).astype(int), label, labels, 1)
-        path = folder / f"mnist_{name}.csv"
-        np.savetxt(path, table, "%d", ",", header=header or "", comments="")
+        save(folder / f"kmnist-{name}-imgs", images)
+        save(folder / f"kmnist-{name}-labels", labels)
+
+
+def table(images, labels, **columns):
+    """A pandas.DataFrame of columns, a label and 784 pixels."""
+    pixels = {f"pixel{i}": column for i, column in enumerate(images.reshape(-1, 784).T)}
+    return pandas.DataFrame(columns | {"label": labels} | pixels)
+
+
+def write_csv(folder, splits, end="csv", change=lambda frame: frame, **settings):
+    folder.mkdir(parents=True)
+    for name, columns in splits.items():
+        path = folder / f"mnist_{name}.{end}"
+        change(table(*columns)).to_csv(path, **{"index": False} | settings)
+
+
+def write_parquet(folder, splits, images, labels=list):
+    """Files as pandas writes them, beside columns of other numbers and texts."""
+    folder.mkdir(parents=True)
+    for name, columns in splits.items():
+        frame = {
+            "id": range(1000, 1000 + len(columns[1])),
+            "px": list(map(images, columns[0])),
+            "split": name,
+            "label": labels(columns[1]),
+        }
+        pandas.DataFrame(frame).to_parquet(folder / f"{name}.parquet")
 
 
 def save_to_disk(path, splits, single=None):
+    features = datasets.Features(
+        {"image": datasets.Image(), "label": datasets.ClassLabel(names=list("0123456789"))}
+    )
     tables = {
-        name: datasets.Dataset.from_dict(
-            {"image": list(images), "label": labels.tolist()}, FEATURES
-        )
+        name: datasets.Dataset.from_dict({"image": list(images), "label": list(labels)}, features)
         for name, (images, labels) in splits.items()
     }
     (tables[single] if single else datasets.DatasetDict(tables)).save_to_disk(path)
 
 
-PIXELS = ",".join(f"pixel{i}" for i in range(784))
+def numbered(frame):
+    return frame.set_axis([str(i) for i in range(785)], axis=1)
+
+
+def last(frame):
+    return frame[[*frame.columns[1:], "label"]].rename(columns={"label": "class"})
+
+
 KINDS = {
-    "pictures": lambda path, splits: write_folders(path, splits),
-    "grey pictures in colour": lambda path, splits: write_folders(path, splits, "RGB"),
-    "saved": save_to_disk,
-    "idx": write_idx,
-    "idx with dots": lambda path, splits: write_idx(path, splits, dot="."),
-    "idx, zipped": lambda path, splits: write_idx(path, splits, opened=gzip.open, end=".gz"),
-    "idx where torchvision has it": lambda path, splits: write_idx(path / "MNIST/raw", splits),
-    "csv": write_csv,
-    "csv with a header": lambda path, splits: write_csv(path, splits, f"label,{PIXELS}"),
-    "csv, class last": lambda path, splits: write_csv(path, splits, f'{PIXELS},"class"', 784),
+    "pictures": (write_folders,),
+    "grey pictures in colour": (write_folders, "RGB"),
+    "pictures, Train and Test": (write_folders, "L", ("Train", "Test")),
+    "pictures, trainingSet and testSet": (write_folders, "L", ("a/trainingSet", "a/testSet")),
+    "saved": (save_to_disk,),
+    "idx": (write_idx,),
+    "idx with dots": (write_idx, "."),
+    "idx, zipped": (write_idx, "-", gzip.open, ".gz"),
+    "idx where torchvision has it": (lambda path, splits: write_idx(path / "MNIST/raw", splits),),
+    "emnist": (write_emnist,),
+    "kmnist": (write_kmnist,),
+    "npy": (write_kmnist, np.save),
+    "csv": (write_csv,),
+    "csv, class last": (write_csv, "csv", last),
+    "csv, numbers for names": (write_csv, "csv", numbered),
+    "csv with an index": (write_csv, "csv", numbered, {"index": True}),
+    "csv without a header": (write_csv, "CSV", numbered, {"header": False}),
+    "csv without a header, class last": (write_csv, "csv", last, {"header": False}),
+    "csv of floats": (write_csv, "csv", lambda t: t * 1.0, {"header": False, "float_format": "%e"}),
+    "csv with semicolons": (write_csv, "csv", numbered, {"sep": ";"}),
+    "csv, zipped": (write_csv, "csv.gz"),
+    "tsv": (write_csv, "tsv", last, {"sep": "\t"}),
+    "parquet with bytes": (write_parquet, encode),
+    "parquet with structs": (
+        write_parquet,
+        lambda image: {"bytes": encode(image), "path": None},
+        lambda labels: labels.astype(float),
+    ),
+    "parquet with lists": (write_parquet, list, lambda labels: labels.astype(str)),
+    "parquet with long lists": (write_parquet, lambda image: image.ravel() * 1.0),
 }
 
 
+def write(kind, folder, splits):
+    writer, *settings = KINDS[kind]
+    named = settings.pop() if settings and isinstance(settings[-1], dict) else {}
+    writer(folder, splits, *settings, **named)
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_folder_of_either_kind_is_read_and_so_is_a_zip_of_it(kind, splits):
-    KINDS[kind](Path("mine/digits"), splits)
+def test_a_folder_of_any_kind_is_read_and_so_is_a_zip_of_it(kind, splits):
+    write(kind, Path("mine/digits"), splits)
     check("mine/digits", splits)
     Path("mine/__MACOSX").mkdir()
     Path("mine/.DS_Store").touch()
@@ -122,8 +196,9 @@ def test_a_folder_of_either_kind_is_read_and_so_is_a_zip_of_it(kind, splits):
         check(f"zipped/{name}", splits)
 
 
-def test_an_npz_file_as_keras_has_it(splits):
-    write_npz("mnist.npz", splits)
+@pytest.mark.parametrize("names", ["x_{} y_{}", "{}_images {}_labels", "{}X {}Y"])
+def test_an_npz_file_of_any_names(names, splits):
+    write_npz("mnist.npz", splits, names)
     check("mnist.npz", splits)
 
 
@@ -139,12 +214,51 @@ def test_what_holds_one_split_holds_that_of_its_name(splits):
     write_zip(Path("zips/my_test.zip"), "pictures/test")
     save_to_disk("saved-test", splits, "test")
     write_csv(Path("csv"), splits)
-    for path in ("zips/my_test.zip", "saved-test", "csv/mnist_test.csv", "pictures/test"):
+    write_parquet(Path("tables"), splits, encode)
+    paths = "zips/my_test.zip saved-test csv/mnist_test.csv pictures/test tables/test.parquet"
+    for path in paths.split():
         check(path, {"test": splits["test"]})
-        with pytest.raises(InputError, match=r"'train': missing .* has test \(30 rows\)"):
+        with pytest.raises(InputError, match=r"'train'.* test \(30 rows\)"):
             data.load(path, "train")
     save_to_disk("saved", splits, "train")
     check("saved", {"train": splits["train"]})
+
+
+def test_a_name_counts_only_where_the_split_has_none(splits):
+    write_folders(Path("test-pictures"), {"train": splits["train"]})
+    check("test-pictures", {"train": splits["train"]})
+    write_csv(Path("csv"), splits)
+    Path("csv/mnist_train.csv").rename("csv/MNIST_Train.csv")
+    Path("csv/mnist_test.csv").rename("csv/MNIST_TESTING.csv")
+    shutil.copy("csv/MNIST_Train.csv", "csv/validation.csv")
+    check("csv", splits)
+
+
+def test_a_split_without_labels_is_not_needed_for_the_other(splits):
+    write_csv(Path("kaggle"), splits)
+    frame = pandas.read_csv("kaggle/mnist_test.csv").drop(columns="label")
+    frame.to_csv("kaggle/mnist_test.csv", index=False)
+    Path("kaggle/sample_submission.csv").write_text("ImageId,Label\n1,0\n")
+    check("kaggle", {"train": splits["train"]})
+    with pytest.raises(InputError, match="'test'.*label"):
+        data.load("kaggle", "test")
+
+
+def test_texts_are_of_the_same_classes_in_both_splits(splits):
+    for name, texts in {"train": ["cat", "ant", "cat", "bee"], "test": ["cat", "bee"]}.items():
+        frame = {"image": [encode(image) for image in splits[name][0][: len(texts)]], "is": texts}
+        pandas.DataFrame(frame).to_parquet(f"{name}.parquet")
+    shutil.copytree(".", "animals")
+    train, test = (data.load("animals", name) for name in ("train", "test"))
+    assert (train.labels.tolist(), test.labels.tolist()) == ([2, 0, 2, 1], [2, 1])
+    assert train.class_names[:4] == test.class_names[:4] == ["ant", "bee", "cat", "output 3"]
+
+
+def test_folders_of_some_digits_are_of_these(splits):
+    keep = np.isin(splits["train"][1], (3, 7))
+    some = {"train": tuple(array[keep] for array in splits["train"])}
+    write_folders(Path("pictures"), some)
+    check("pictures", some)
 
 
 def test_unpacked_idx_files_count_where_both_are(splits):
@@ -153,13 +267,6 @@ def test_unpacked_idx_files_count_where_both_are(splits):
         Path("raw", name).write_bytes(b"damaged")
     assert sources.load("raw", "train").images.flags.writeable  # or else PyTorch warns of it
     check("raw", splits)
-
-
-def test_half_of_idx_files_is_refused(splits):
-    write_idx(Path("raw"), splits)
-    refused("raw/t10k-images-idx3-ubyte", "its labels are in another file, so name the folder of")
-    Path("raw/t10k-images-idx3-ubyte").write_bytes(b"\0\0\x08\x01\0\0\0\x05cut")
-    refused("raw", "t10k-images-idx3-ubyte is cut short or damaged, get it once more")
 
 
 def test_what_other_programs_leave_in_folders_is_passed_over(splits):
@@ -179,17 +286,24 @@ def test_what_other_programs_leave_in_folders_is_passed_over(splits):
 def refused(dataset, sentence, split="train"):
     with pytest.raises(InputError, match=sentence) as error:
         data.load(str(dataset), split)
-    assert len(str(error.value)) < 300
+    assert len(str(error.value)) < 500
     assert not sources.CACHE.exists()
 
 
 def test_a_stray_picture_is_named(splits):
     write_folders(Path("pictures"), splits)
-    shutil.copy(next(Path().rglob("*.png")), "pictures/test")
-    (stray,) = Path("pictures/test").glob("*.png")
-    refused("pictures", rf"test.{stray.name} does not lie in a folder of its class")
-    stray.unlink()
+    shutil.copy(next(Path().rglob("*.png")), "pictures/test/stray.png")
+    refused("pictures", "test/stray.png")
+    refused("pictures/test/stray.png", "stray.png")
+    Path("pictures/test/stray.png").unlink()
     check("pictures", splits)
+
+
+def test_a_damaged_picture_is_named(splits):
+    write_folders(Path("pictures"), splits)
+    picture = next(Path("pictures/train").rglob("*.png"))
+    picture.write_bytes(picture.read_bytes()[:50])
+    refused("pictures", str(picture))
 
 
 def test_pointers_of_git_lfs_are_named(splits):
@@ -204,15 +318,12 @@ def test_pointers_of_git_lfs_are_named(splits):
 @pytest.mark.parametrize(
     "change, sentence",
     [
-        (lambda table: table[:, 1:], "has 784 columns, where 784 of pixels and one called label"),
-        (lambda table: table[:, :5], "needs exactly one Image column"),
-        (
-            lambda table: np.where(table == table.max(), 256, table),
-            "other values than whole numbers from 0 to 255",
-        ),
-        (lambda table: table - 0.5, "other values than whole numbers from 0 to 255"),
-        (lambda table: table + 4, "row [0-9]+: the label is 1[0-3], not 0 to 9"),
-        (lambda table: np.pad(table, ((0, 0), (0, 3000))), "needs exactly one Image column"),
+        (lambda table: table[:, 1:], "one of labels"),
+        (lambda table: table[:, :5], "28 x 28 images"),
+        (lambda table: np.pad(table, ((0, 0), (0, 3000))), "28 x 28 images"),
+        (lambda table: np.where(table == table.max(), 256, table), "0 to 255"),
+        (lambda table: table - 0.5, "0 to 255"),
+        (lambda table: table + 4, "row [0-9]+: .*1[0-3], not 0 to 9"),
     ],
 )
 def test_tables_of_something_else(change, sentence, splits):
@@ -233,20 +344,28 @@ def test_files_of_an_unknown_kind():
 def test_two_tables_of_a_split(splits):
     write_csv(Path("csv"), splits)
     shutil.copy("csv/mnist_train.csv", "csv/train.csv")
-    refused("csv", "train.csv is not the only file of train images")
+    refused("csv", "train.csv is not the only")
+    write_idx(Path("idx"), {"train": splits["train"]})
+    write_npz("idx/train.npz", splits)
+    refused("idx", "train-images-idx3-ubyte, train.npz x_train")
+
+
+IMAGES = np.zeros((2, 28, 28), np.uint8)
 
 
 @pytest.mark.parametrize(
     "arrays, sentence",
     [
-        ({"x": [1], "y": [1]}, "its arrays are x, y, where x_train"),
-        ({"x_train": np.zeros((2, 28, 28)), "y_train": [0, 1]}, r"\(2, 28, 28\) of float64"),
-        ({"x_train": np.zeros((2, 32, 32), np.uint8), "y_train": [0, 1]}, r"\(2, 32, 32\)"),
-        ({"x_train": np.zeros((2, 28, 28), np.uint8), "y_train": [0]}, r"labels \(1,\)"),
-        ({"x_train": np.zeros((2, 28, 28), np.uint8), "y_train": np.eye(2)}, r"labels \(2, 2\)"),
-        ({"x_train": np.zeros((2, 28, 28), np.uint8), "y_train": 3}, r"labels \(\)"),
-        ({"x_train": np.zeros((2, 28, 28), np.uint8), "y_train": [0, 0.5]}, "the label is 0.5"),
-        ({"x_train": np.zeros((2, 28, 28), np.uint8)}, "y_train"),
+        ({"x": [1], "y": [1]}, "npz x .*npz y"),
+        ({"x_train": np.zeros((2, 32, 32), np.uint8), "y_train": [0, 1]}, "2 x 32 x 32"),
+        ({"x_train": IMAGES + 0.5, "y_train": [0, 1]}, "0 to 255"),
+        ({"x_train": IMAGES > 0, "y_train": [0, 1]}, "2 x 28 x 28 bool"),
+        ({"x_train": IMAGES, "y_train": [0]}, "2 images, and 1 labels"),
+        ({"x_train": IMAGES, "y_train": 3}, "2 images, and 1 labels"),
+        ({"x_train": IMAGES, "y_train": np.eye(2)}, "2 x 2 float"),
+        ({"x_train": IMAGES, "y_train": [0, 0.5]}, "row 1: .*0.5"),
+        ({"x_train": IMAGES, "y_train": [0, 1j]}, "2 complex"),
+        ({"x_train": IMAGES}, "npz x_train"),
         ({"x_train": np.array([print]), "y_train": [0]}, "allow_pickle=False"),
     ],
 )
@@ -259,14 +378,18 @@ def test_damaged_files(splits):
     write_idx(Path("idx"), splits)
     write_npz("mnist.npz", splits)
     write_zip(Path("zips/it.zip"), "idx")
-    for path in (Path("idx/train-images-idx3-ubyte"), Path("mnist.npz"), Path("zips/it.zip")):
+    write_csv(Path("csv"), splits, "csv.gz")
+    csv = Path("csv/mnist_train.csv.gz")
+    for path in (Path("idx/train-images-idx3-ubyte"), Path("mnist.npz"), Path("zips/it.zip"), csv):
         content = path.read_bytes()
         for damaged in (b"", b"text", content[:-9], content[: len(content) // 2]):
             path.write_bytes(damaged)
-            refused(path, "cannot be read")
-    write_idx(Path("no labels"), {"train": splits["train"]})
-    Path("no labels/train-labels-idx1-ubyte").unlink()
-    refused("no labels", "No such file.*train-labels-idx1-ubyte")
+            refused(path, "cannot be read|no file of a known kind")
+    path = Path("half/t10k-images-idx3-ubyte")
+    write_idx(path.parent, splits)
+    path.with_name("t10k-labels-idx1-ubyte").unlink()
+    for dataset in (path.parent, path):
+        refused(dataset, "images-idx3-ubyte.*label", "test")
 
 
 def test_a_zip_file_writes_nothing_outside_of_its_folder(splits, monkeypatch):
@@ -331,7 +454,7 @@ def test_a_cache_of_an_earlier_version_is_made_anew(splits):
     data.load("mnist.npz", "test")
     (path,) = sources.CACHE.glob("*-test.npz")
     with np.load(path) as arrays:
-        earlier = {name: arrays[name] for name in arrays if name != "turned"}
+        earlier = {name: arrays[name] for name in arrays if name != "inverted"}
     np.savez(path, **earlier | {"images": 255 - earlier["images"]})
     check("mnist.npz", splits)
 
@@ -351,17 +474,6 @@ def test_a_path_may_have_any_name(dataset, drawn, name):
         data.load(str(folder), "test")
 
 
-def test_a_name_counts_only_where_the_split_has_none(splits):
-    all_classes = {"train": (splits["train"][0], np.arange(60) % 10)}
-    write_folders(Path("test-pictures"), all_classes)
-    check("test-pictures", all_classes)
-    write_csv(Path("csv"), splits)
-    Path("csv/mnist_train.csv").rename("csv/MNIST_Train.csv")
-    Path("csv/mnist_test.csv").rename("csv/MNIST_Testing.csv")
-    shutil.copy("csv/MNIST_Train.csv", "csv/validation.csv")
-    check("csv", splits)
-
-
 def test_links_are_followed_and_what_is_behind_them_is_watched(splits):
     write_idx(Path("real"), splits)
     Path("dataset").mkdir()
@@ -376,21 +488,6 @@ def test_links_are_followed_and_what_is_behind_them_is_watched(splits):
     for name in splits:
         Path("pictures", name).symlink_to(Path("elsewhere", name).resolve())
     check("pictures", splits)
-
-
-def test_a_table_without_a_header_may_have_its_labels_last(splits):
-    images, labels = splits["train"]
-    table = np.column_stack([images.reshape(-1, 784), labels])
-    np.savetxt("train.csv", table, "%d", ",")
-    check("train.csv", {"train": splits["train"]})
-
-
-def test_labels_may_be_plain_numbers(splits):
-    images, labels = splits["train"]
-    features = datasets.Features({"x": datasets.Image(), "y": datasets.Value("int64")})
-    columns = {"x": list(images), "y": labels.tolist()}
-    datasets.Dataset.from_dict(columns, features).to_parquet("train.parquet")
-    check("train.parquet", {"train": splits["train"]})
 
 
 def test_networks_of_dark_digits_that_were_not_turned_around_are_refused(splits, run):
