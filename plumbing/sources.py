@@ -203,17 +203,14 @@ def _pixels(picture):
         raise InputError("there is none")
     try:
         image = Image.open(io.BytesIO(encoded) if encoded else file, formats=PICTURE_FORMATS)
-        image.load()
-    except NO_PICTURE as error:
+        if image.size == (28, 28) and image.mode == "L":
+            return np.asarray(image)
+        if image.size == (28, 28) and image.mode[0] not in "IF":  # of 16 or 32 bits a pixel
+            grey = image.convert("L")
+            # Many programs save grey as red, green and blue alike.
+            colours, same = (np.asarray(each.convert("RGBA")) for each in (image, grey))
+            if image.mode == "1" or np.array_equal(colours, same):
+                return np.asarray(grey)
+    except (*NO_PICTURE, Image.DecompressionBombError) as error:
         raise InputError(error if encoded else f"{file}: {error}") from error
-    if image.mode == "L" and image.size == (28, 28):
-        return np.asarray(image)
-    refused = f"{image.width} x {image.height} {image.mode}, and not 28 x 28 grey (L)"
-    if image.size != (28, 28) or image.mode[0] in "IF":  # 16 or 32 bits a pixel
-        raise InputError(refused)
-    grey = image.convert("L")
-    if image.mode != "1":  # Many programs save grey as red, green and blue alike.
-        colour, same = (np.asarray(each.convert("RGBA")) for each in (image, grey))
-        if not np.array_equal(colour, same):
-            raise InputError(refused)
-    return np.asarray(grey)
+    raise InputError(f"{image.width} x {image.height} {image.mode}, and not 28 x 28 grey (L)")
