@@ -5,6 +5,7 @@ import io
 import shutil
 import tempfile
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import datasets
@@ -45,85 +46,58 @@ def check(dataset, splits):
         assert found == expected
 
 
+# Writers of a split as some program leaves it; `path` is of a folder and the split's name.
+
+
+def write_pictures(path, images, labels, mode="L"):
+    for index, (image, label) in enumerate(zip(images, labels, strict=True)):
+        file = path / str(label) / f"test_{index}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).convert(mode).save(file)
+
+
+def write_idx(path, images, labels, dot="-", opened=open, end=""):
+    start = path.with_name(path.name.replace("test", "t10k"))
+    for kind, array in (("images", images), ("labels", labels)):
+        header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
+        with opened(f"{start}-{kind}{dot}idx{array.ndim}-ubyte{end}", "wb") as file:
+            file.write(header + array.astype(np.uint8).tobytes())
+
+
+def write_emnist(path, images, labels):
+    path = path.with_name(f"emnist-digits-{path.name}")
+    write_idx(path, images.swapaxes(1, 2), labels, opened=gzip.open, end=".gz")
+
+
+def write_kmnist(path, images, labels):
+    np.savez(f"{path}-imgs", images)
+    np.savez(f"{path}-labels", labels)
+
+
+def write_npy(path, images, labels):
+    np.save(f"{path}-X", images.reshape(-1, 784) * 1.0)
+    np.save(f"{path}-y", labels)
+
+
+def write_csv(path, images, labels, end="csv", names=None, last=False, **settings):
+    pixels = {f"pixel{i}": column for i, column in enumerate(images.reshape(-1, 784).T)}
+    columns = pixels | {"class": labels} if last else {"label": labels} | pixels
+    frame = pandas.DataFrame(columns)
+    frame = frame if names is None else frame.set_axis(names, axis=1)
+    frame.to_csv(f"{path}.{end}", **{"index": False} | settings)
+
+
+def write_parquet(path, images, labels):
+    """As pandas writes it, beside columns of other numbers and texts."""
+    count = len(labels)
+    columns = {"id": range(99, 99 + count), "px": images, "split": "x", "label": labels}
+    pandas.DataFrame(columns).to_parquet(f"{path}.parquet")
+
+
 def encode(image):
     file = io.BytesIO()
     Image.fromarray(image).save(file, "PNG")
     return file.getvalue()
-
-
-# A folder of both splits, as some program leaves it.
-
-
-def write_folders(folder, splits, mode="L", names=("train", "test")):
-    """A picture file per image, in a folder per class."""
-    for name, (images, labels) in zip(names, splits.values(), strict=False):
-        for index, (image, label) in enumerate(zip(images, labels, strict=True)):
-            path = folder / name / str(label) / f"test_{index}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(image).convert(mode).save(path)
-
-
-def write_zip(path, folder):
-    path.parent.mkdir(exist_ok=True)
-    shutil.make_archive(str(path.with_suffix("")), "zip", folder)
-
-
-def write_idx(folder, splits, dot="-", opened=open, end="", start=""):
-    folder.mkdir(parents=True)
-    for name, arrays in splits.items():
-        prefix = start + {"train": "train", "test": "t10k"}[name]
-        for kind, array in zip(("images", "labels"), arrays, strict=True):
-            header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
-            path = folder / f"{prefix}-{kind}{dot}idx{array.ndim}-ubyte{end}"
-            with opened(path, "wb") as file:
-                file.write(header + array.astype(np.uint8).tobytes())
-
-
-def write_emnist(folder, splits):
-    splits = {name: (images.swapaxes(1, 2), labels) for name, (images, labels) in splits.items()}
-    write_idx(folder, splits, start="emnist-digits-", opened=gzip.open, end=".gz")
-
-
-def write_npz(path, splits, names="x_{} y_{}"):
-    arrays = {
-        name.format(split): array
-        for split, columns in splits.items()
-        for name, array in zip(names.split(), columns, strict=True)
-    }
-    np.savez_compressed(path, **arrays)
-
-
-def write_kmnist(folder, splits, save=np.savez):
-    folder.mkdir(parents=True)
-    for name, (images, labels) in splits.items():
-        save(folder / f"kmnist-{name}-imgs", images)
-        save(folder / f"kmnist-{name}-labels", labels)
-
-
-def table(images, labels, **columns):
-    """A pandas.DataFrame of columns, a label and 784 pixels."""
-    pixels = {f"pixel{i}": column for i, column in enumerate(images.reshape(-1, 784).T)}
-    return pandas.DataFrame(columns | {"label": labels} | pixels)
-
-
-def write_csv(folder, splits, end="csv", change=lambda frame: frame, **settings):
-    folder.mkdir(parents=True)
-    for name, columns in splits.items():
-        path = folder / f"mnist_{name}.{end}"
-        change(table(*columns)).to_csv(path, **{"index": False} | settings)
-
-
-def write_parquet(folder, splits, images, labels=list):
-    """Files as pandas writes them, beside columns of other numbers and texts."""
-    folder.mkdir(parents=True)
-    for name, columns in splits.items():
-        frame = {
-            "id": range(1000, 1000 + len(columns[1])),
-            "px": list(map(images, columns[0])),
-            "split": name,
-            "label": labels(columns[1]),
-        }
-        pandas.DataFrame(frame).to_parquet(folder / f"{name}.parquet")
 
 
 def save_to_disk(path, splits, single=None):
@@ -137,58 +111,70 @@ def save_to_disk(path, splits, single=None):
     (tables[single] if single else datasets.DatasetDict(tables)).save_to_disk(path)
 
 
-def numbered(frame):
-    return frame.set_axis([str(i) for i in range(785)], axis=1)
-
-
-def last(frame):
-    return frame[[*frame.columns[1:], "label"]].rename(columns={"label": "class"})
-
-
+NUMBERS = list(map(str, range(785)))
 KINDS = {
-    "pictures": (write_folders,),
-    "grey pictures in colour": (write_folders, "RGB"),
-    "pictures, Train and Test": (write_folders, "L", ("Train", "Test")),
-    "pictures, trainingSet and testSet": (write_folders, "L", ("a/trainingSet", "a/testSet")),
-    "saved": (save_to_disk,),
-    "idx": (write_idx,),
-    "idx with dots": (write_idx, "."),
-    "idx, zipped": (write_idx, "-", gzip.open, ".gz"),
-    "idx where torchvision has it": (lambda path, splits: write_idx(path / "MNIST/raw", splits),),
-    "emnist": (write_emnist,),
-    "kmnist": (write_kmnist,),
-    "npy": (write_kmnist, np.save),
-    "csv": (write_csv,),
-    "csv, class last": (write_csv, "csv", last),
-    "csv, numbers for names": (write_csv, "csv", numbered),
-    "csv with an index": (write_csv, "csv", numbered, {"index": True}),
-    "csv without a header": (write_csv, "CSV", numbered, {"header": False}),
-    "csv without a header, class last": (write_csv, "csv", last, {"header": False}),
-    "csv of floats": (write_csv, "csv", lambda t: t * 1.0, {"header": False, "float_format": "%e"}),
-    "csv with semicolons": (write_csv, "csv", numbered, {"sep": ";"}),
-    "csv, zipped": (write_csv, "csv.gz"),
-    "tsv": (write_csv, "tsv", last, {"sep": "\t"}),
-    "parquet with bytes": (write_parquet, encode),
-    "parquet with structs": (
-        write_parquet,
-        lambda image: {"bytes": encode(image), "path": None},
-        lambda labels: labels.astype(float),
+    "pictures": write_pictures,
+    "grey pictures in colour": partial(write_pictures, mode="RGB"),
+    "pictures, Train": lambda path, *columns: write_pictures(
+        path.with_name(path.name.title()), *columns
     ),
-    "parquet with lists": (write_parquet, list, lambda labels: labels.astype(str)),
-    "parquet with long lists": (write_parquet, lambda image: image.ravel() * 1.0),
+    "pictures, trainingSet": lambda path, *columns: write_pictures(
+        path.with_name(path.name.replace("train", "training") + "Set"), *columns
+    ),
+    "idx": write_idx,
+    "idx with dots": partial(write_idx, dot="."),
+    "idx, zipped": partial(write_idx, opened=gzip.open, end=".gz"),
+    "emnist": write_emnist,
+    "kmnist": write_kmnist,
+    "npy": write_npy,
+    "csv": write_csv,
+    "csv, class last": partial(write_csv, last=True),
+    "csv, numbers for names": partial(write_csv, names=NUMBERS),
+    "csv with an index": partial(write_csv, names=NUMBERS, index=True),
+    "csv without a header": partial(write_csv, end="CSV", header=False),
+    "csv without a header, class last": partial(write_csv, last=True, header=False),
+    "csv of floats": lambda path, images, labels: write_csv(
+        path, images, labels * 1.0, header=False, float_format="%.1e"
+    ),
+    "csv with semicolons": partial(write_csv, sep=";"),
+    "csv, zipped": partial(write_csv, end="csv.gz"),
+    "tsv": partial(write_csv, end="tsv", sep="\t"),
+    "parquet with bytes": lambda path, images, labels: write_parquet(
+        path, list(map(encode, images)), labels
+    ),
+    "parquet with structs": lambda path, images, labels: write_parquet(
+        path, [{"bytes": encode(image), "path": None} for image in images], labels * 1.0
+    ),
+    "parquet with lists": lambda path, images, labels: write_parquet(
+        path, list(map(list, images)), labels.astype(str)
+    ),
 }
 
 
 def write(kind, folder, splits):
-    writer, *settings = KINDS[kind]
-    named = settings.pop() if settings and isinstance(settings[-1], dict) else {}
-    writer(folder, splits, *settings, **named)
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for name, columns in splits.items():
+        KINDS[kind](Path(folder, name), *columns)
+
+
+def write_npz(path, splits, names="x_{} y_{}"):
+    arrays = {
+        name.format(split): array
+        for split, columns in splits.items()
+        for name, array in zip(names.split(), columns, strict=True)
+    }
+    np.savez_compressed(path, **arrays)
+
+
+def write_zip(path, folder):
+    path.parent.mkdir(exist_ok=True)
+    shutil.make_archive(str(path.with_suffix("")), "zip", folder)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_folder_of_any_kind_is_read_and_so_is_a_zip_of_it(kind, splits):
-    write(kind, Path("mine/digits"), splits)
-    check("mine/digits", splits)
+    write(kind, "mine/digits", splits)
+    check("mine", splits)
     Path("mine/__MACOSX").mkdir()
     Path("mine/.DS_Store").touch()
     for name, folder in (("flat.zip", "mine/digits"), ("deep_test.zip", "mine")):
@@ -203,41 +189,43 @@ def test_an_npz_file_of_any_names(names, splits):
 
 
 def test_a_folder_of_zip_files(splits):
-    write_folders(Path("pictures"), splits)
+    write("pictures", "pictures", splits)
     for name in splits:
         write_zip(Path(f"zips/{name}.zip"), f"pictures/{name}")
     check("zips", splits)
 
 
 def test_what_holds_one_split_holds_that_of_its_name(splits):
-    write_folders(Path("pictures"), splits)
+    write("pictures", "pictures", splits)
     write_zip(Path("zips/my_test.zip"), "pictures/test")
     save_to_disk("saved-test", splits, "test")
-    write_csv(Path("csv"), splits)
-    write_parquet(Path("tables"), splits, encode)
-    paths = "zips/my_test.zip saved-test csv/mnist_test.csv pictures/test tables/test.parquet"
+    write("csv", "csv", splits)
+    write("parquet with bytes", "tables", splits)
+    paths = "zips/my_test.zip saved-test csv/test.csv pictures/test tables/test.parquet"
     for path in paths.split():
         check(path, {"test": splits["test"]})
         with pytest.raises(InputError, match=r"'train'.* test \(30 rows\)"):
             data.load(path, "train")
     save_to_disk("saved", splits, "train")
     check("saved", {"train": splits["train"]})
+    save_to_disk("both/saved", splits)
+    check("both", splits)
 
 
 def test_a_name_counts_only_where_the_split_has_none(splits):
-    write_folders(Path("test-pictures"), {"train": splits["train"]})
+    write("pictures", "test-pictures", {"train": splits["train"]})
     check("test-pictures", {"train": splits["train"]})
-    write_csv(Path("csv"), splits)
-    Path("csv/mnist_train.csv").rename("csv/MNIST_Train.csv")
-    Path("csv/mnist_test.csv").rename("csv/MNIST_TESTING.csv")
+    write("csv", "csv", splits)
+    Path("csv/train.csv").rename("csv/MNIST_Train.csv")
+    Path("csv/test.csv").rename("csv/MNIST_TESTING.csv")
     shutil.copy("csv/MNIST_Train.csv", "csv/validation.csv")
     check("csv", splits)
 
 
 def test_a_split_without_labels_is_not_needed_for_the_other(splits):
-    write_csv(Path("kaggle"), splits)
-    frame = pandas.read_csv("kaggle/mnist_test.csv").drop(columns="label")
-    frame.to_csv("kaggle/mnist_test.csv", index=False)
+    write("csv", "kaggle", splits)
+    frame = pandas.read_csv("kaggle/test.csv").drop(columns="label")
+    frame.to_csv("kaggle/test.csv", index=False)
     Path("kaggle/sample_submission.csv").write_text("ImageId,Label\n1,0\n")
     check("kaggle", {"train": splits["train"]})
     with pytest.raises(InputError, match="'test'.*label"):
@@ -257,12 +245,12 @@ def test_texts_are_of_the_same_classes_in_both_splits(splits):
 def test_folders_of_some_digits_are_of_these(splits):
     keep = np.isin(splits["train"][1], (3, 7))
     some = {"train": tuple(array[keep] for array in splits["train"])}
-    write_folders(Path("pictures"), some)
+    write("pictures", "pictures", some)
     check("pictures", some)
 
 
 def test_unpacked_idx_files_count_where_both_are(splits):
-    write_idx(Path("raw"), splits)
+    write("idx", "raw", splits)
     for name in ("train-images-idx3-ubyte.gz", "t10k-images-idx3-ubyte.gz"):
         Path("raw", name).write_bytes(b"damaged")
     assert sources.load("raw", "train").images.flags.writeable  # or else PyTorch warns of it
@@ -270,7 +258,7 @@ def test_unpacked_idx_files_count_where_both_are(splits):
 
 
 def test_what_other_programs_leave_in_folders_is_passed_over(splits):
-    write_folders(Path("pictures"), splits)
+    write("pictures", "pictures", splits)
     for folder in (".", "train", "train/0", "__MACOSX/train/0"):
         Path("pictures", folder).mkdir(parents=True, exist_ok=True)
         for name in ("Thumbs.db", ".DS_Store", "README.txt", "._0.png"):
@@ -291,7 +279,7 @@ def refused(dataset, sentence, split="train"):
 
 
 def test_a_stray_picture_is_named(splits):
-    write_folders(Path("pictures"), splits)
+    write("pictures", "pictures", splits)
     shutil.copy(next(Path().rglob("*.png")), "pictures/test/stray.png")
     refused("pictures", "test/stray.png")
     refused("pictures/test/stray.png", "stray.png")
@@ -300,14 +288,14 @@ def test_a_stray_picture_is_named(splits):
 
 
 def test_a_damaged_picture_is_named(splits):
-    write_folders(Path("pictures"), splits)
+    write("pictures", "pictures", splits)
     picture = next(Path("pictures/train").rglob("*.png"))
     picture.write_bytes(picture.read_bytes()[:50])
     refused("pictures", str(picture))
 
 
 def test_pointers_of_git_lfs_are_named(splits):
-    write_folders(Path("pictures"), splits)
+    write("pictures", "pictures", splits)
     write_split(Path("tables/train.parquet"), *map(list, splits["train"]))
     for path in (Path("tables/train.parquet"), next(Path("pictures").rglob("*.png"))):
         path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 9\n")
@@ -342,10 +330,10 @@ def test_files_of_an_unknown_kind():
 
 
 def test_two_tables_of_a_split(splits):
-    write_csv(Path("csv"), splits)
-    shutil.copy("csv/mnist_train.csv", "csv/train.csv")
-    refused("csv", "train.csv is not the only")
-    write_idx(Path("idx"), {"train": splits["train"]})
+    write("csv", "csv", splits)
+    shutil.copy("csv/train.csv", "csv/training.csv")
+    refused("csv", "training.csv is not the only")
+    write("idx", "idx", {"train": splits["train"]})
     write_npz("idx/train.npz", splits)
     refused("idx", "train-images-idx3-ubyte, train.npz x_train")
 
@@ -375,18 +363,18 @@ def test_npz_files_of_something_else(arrays, sentence):
 
 
 def test_damaged_files(splits):
-    write_idx(Path("idx"), splits)
+    write("idx", "idx", splits)
     write_npz("mnist.npz", splits)
     write_zip(Path("zips/it.zip"), "idx")
-    write_csv(Path("csv"), splits, "csv.gz")
-    csv = Path("csv/mnist_train.csv.gz")
+    write("csv, zipped", "csv", splits)
+    csv = Path("csv/train.csv.gz")
     for path in (Path("idx/train-images-idx3-ubyte"), Path("mnist.npz"), Path("zips/it.zip"), csv):
         content = path.read_bytes()
         for damaged in (b"", b"text", content[:-9], content[: len(content) // 2]):
             path.write_bytes(damaged)
             refused(path, "cannot be read|no file of a known kind")
     path = Path("half/t10k-images-idx3-ubyte")
-    write_idx(path.parent, splits)
+    write("idx", path.parent, splits)
     path.with_name("t10k-labels-idx1-ubyte").unlink()
     for dataset in (path.parent, path):
         refused(dataset, "images-idx3-ubyte.*label", "test")
@@ -395,7 +383,7 @@ def test_damaged_files(splits):
 def test_a_zip_file_writes_nothing_outside_of_its_folder(splits, monkeypatch):
     Path("tmp").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", "tmp")
-    write_folders(Path("pictures"), splits)
+    write("pictures", "pictures", splits)
     with zipfile.ZipFile("evil.zip", "w") as archive:
         archive.write(next(Path().rglob("*.png")), "../../evil.png")
     before = set(Path().rglob("*"))
@@ -410,10 +398,10 @@ def negative(splits):
     return {name: (255 - images, labels) for name, (images, labels) in splits.items()}
 
 
-@pytest.mark.parametrize("write", [write_folders, write_idx, save_to_disk])
-def test_dark_on_light_is_turned_around_and_said(write, splits, run):
-    write(Path("digits"), splits)
-    write(Path("scans"), negative(splits))
+@pytest.mark.parametrize("kind", ["pictures", "idx", "parquet with bytes"])
+def test_dark_on_light_is_inverted_and_said(kind, splits, run):
+    write(kind, "digits", splits)
+    write(kind, "scans", negative(splits))
     check("scans", splits)
     frames = []
     for name in ("digits", "scans"):
@@ -433,10 +421,10 @@ def test_the_training_images_decide_for_both_splits(splits):
 
 
 def test_a_file_of_test_images_decides_for_itself(splits, run):
-    write_csv(Path("csv"), negative(splits))
-    check("csv/mnist_test.csv", {"test": splits["test"]})
+    write("csv", "csv", negative(splits))
+    check("csv/test.csv", {"test": splits["test"]})
     assert run(train.main, "--dataset", "csv", "--epochs", 1)[0] == 0
-    code, out, _ = run(analysis.main, "--dataset", "csv/mnist_test.csv")
+    code, out, _ = run(analysis.main, "--dataset", "csv/test.csv")
     assert code == 0 and "want of training images" in out
 
 
@@ -475,15 +463,15 @@ def test_a_path_may_have_any_name(dataset, drawn, name):
 
 
 def test_links_are_followed_and_what_is_behind_them_is_watched(splits):
-    write_idx(Path("real"), splits)
+    write("idx", "real", splits)
     Path("dataset").mkdir()
     Path("dataset/raw").symlink_to(Path("real").resolve())
     check("dataset", splits)
     changed = {name: (images, 9 - labels) for name, (images, labels) in splits.items()}
     shutil.rmtree("real")
-    write_idx(Path("real"), changed)
+    write("idx", "real", changed)
     check("dataset", changed)
-    write_folders(Path("elsewhere"), splits)
+    write("pictures", "elsewhere", splits)
     Path("pictures").mkdir()
     for name in splits:
         Path("pictures", name).symlink_to(Path("elsewhere", name).resolve())
@@ -492,7 +480,7 @@ def test_links_are_followed_and_what_is_behind_them_is_watched(splits):
 
 def test_networks_of_dark_digits_that_were_not_turned_around_are_refused(splits, run):
     turned = {name: (255 - images, labels) for name, (images, labels) in splits.items()}
-    write_idx(Path("dark"), turned)
+    write("idx", "dark", turned)
     flags = "--dataset", "dark", "--epochs", 1
     assert run(train.main, *flags)[0] == 0 and run(analysis.main)[0] == 0
     content = torch.load("checkpoint.pt", weights_only=True)
