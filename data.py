@@ -79,8 +79,10 @@ def load(dataset, split, validation=0):
     if dataset == "synthetic":
         return Split(*synthetic.generate(*synthetic.SPLITS[split]), DIGITS, name=split)
     known = KNOWN_MNIST if dataset == MNIST else None
-    images, labels, *facts = sources.load(dataset, split, known)
-    return Split(torch.from_numpy(images), torch.from_numpy(labels), *facts, name=split)
+    images, labels, class_names, inverted = sources.load(dataset, split, known)
+    unused = [f"output {index}" for index in range(len(class_names), 10)]
+    names = class_names + unused if class_names else DIGITS
+    return Split(torch.from_numpy(images), torch.from_numpy(labels), names, inverted, split)
 
 
 def load_splits(dataset=None, validation=0):

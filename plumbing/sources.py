@@ -3,9 +3,9 @@
 import functools
 import hashlib
 import io
-import logging
 import os
 import re
+import struct
 import sys
 import warnings
 from pathlib import Path
@@ -13,12 +13,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from plumbing import formats, hub
+from plumbing import hub, tables
 from plumbing.cli import InputError
 from plumbing.files import PICTURE_FORMATS, replacing, scratch_folder
 
 CACHE = Path(".cache")
-DIGITS = list("0123456789")  # the classes where they have no names
+HUB = "Hub"  # the fingerprint of all that is there, where asking for one would take a connection
+# What Pillow raises for a picture that it cannot read.
+NO_PICTURE = (*tables.DAMAGED, TypeError, LookupError, struct.error)
 
 
 class Pixels(NamedTuple):
@@ -26,43 +28,45 @@ class Pixels(NamedTuple):
 
     images: np.ndarray  # uint8 [N, 28, 28], light on dark
     labels: np.ndarray  # int64 [N], 0 to 9
-    class_names: list  # ten strings
-    turned: bool  # whether the images are dark on light in the dataset
+    class_names: list  # at most ten strings, none where the classes have numbers alone
+    inverted: bool  # whether the images are dark on light in the dataset
 
 
 def load(dataset, split, known=None):
     """The Pixels of a split, "train" or "test", of a dataset.
 
-    `dataset` is a local file or folder that formats.open_splits() opens, or the id of a dataset on
-    the Hugging Face Hub, of which something may be `known` (a hub.Known): see hub.load(). Both
-    splits are decoded at once and kept in CACHE: those of a Hub dataset until CACHE is removed, the
-    others until their source changes. Raises InputError for a dataset that is not there or does not
-    hold 28 x 28 grey images of at most ten classes.
+    `dataset` is a local file or folder that tables.open_splits() opens, or the id of a dataset on
+    the Hugging Face Hub; what is `known` of that is for hub.load(). Both splits are decoded at once
+    and kept in CACHE: those of a Hub dataset until CACHE is removed, the others until their source
+    changes. Raises InputError for a dataset that is not there or does not hold 28 x 28 grey images
+    of at most ten classes.
     """
     name, fingerprint = _identify(dataset)
     try:
         return _read_cache(CACHE / f"{name}-{split}.npz", fingerprint)
-    except Exception:  # Missing, outdated, or damaged in one of many ways: made anew below.
+    except tables.DAMAGED:  # It is missing, outdated or damaged, and made anew.
         pass
     decode = functools.partial(_decode, dataset, split)
     if fingerprint == HUB:
         splits = hub.load(dataset, known, decode)
     else:
-        path = Path(os.path.abspath(dataset))  # `datasets` gives names such as "parquet" a meaning
+        path = Path(os.path.abspath(dataset))
         try:
             with scratch_folder() as folder:
                 splits = decode(path, folder)
         except InputError:
-            formats.check_pointers(path)
+            tables.check_pointers(path)
             raise
     if _dark_on_light(next(iter(splits.values())).images):  # the training images, if there are any
         for each, pixels in splits.items():
-            splits[each] = pixels._replace(images=255 - pixels.images, turned=True)
+            splits[each] = pixels._replace(images=255 - pixels.images, inverted=True)
     try:
         CACHE.mkdir(exist_ok=True)
         for each, pixels in splits.items():
+            names = pixels.class_names + [""] * (10 - len(pixels.class_names))
+            arrays = pixels._replace(class_names=names)._asdict()
             with replacing(CACHE / f"{name}-{each}.npz") as file:
-                np.savez(file, fingerprint=fingerprint, **pixels._asdict())
+                np.savez(file, fingerprint=fingerprint, **arrays)
     except OSError as error:
         print(f"the next run will decode {dataset} again: {error}", file=sys.stderr)
     return splits[split]
@@ -71,16 +75,12 @@ def load(dataset, split, known=None):
 def _dark_on_light(images):
     """Whether most pixels at the border of images uint8 [N, 28, 28] are rather light.
 
-    Of MNIST's 0.02 % are, of Fashion-MNIST's, many of which touch the border, 4 %, and of those of
-    any one of its classes 7 % at most.
+    Of light writing on dark 0.02 % are, of things that touch the border 4 %, and of those of one
+    class 7 % at most.
     """
     border = np.ones((28, 28), bool)
     border[1:-1, 1:-1] = False
     return np.median(images[:, border]) > 127
-
-
-# The fingerprint of all that is on the Hub, where asking for another would take a connection.
-HUB = "Hub"
 
 
 def _identify(dataset):
@@ -91,11 +91,7 @@ def _identify(dataset):
     except (OSError, ValueError) as error:  # too long, or with characters that no name has
         raise InputError(f"dataset {dataset!r}: no name of a dataset: {error}") from error
     if exists:
-        files = [path]
-        if path.is_dir():
-            found = os.walk(path, followlinks=True)
-            files = sorted(Path(folder, name) for folder, _, names in found for name in names)
-            files = filter(Path.is_file, files)
+        files = tables.files_of(path)
         stats = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
         name = f"{path.stem}-{hashlib.sha256(bytes(path)).hexdigest()[:8]}"
         return name, hashlib.sha256(repr(stats).encode()).hexdigest()
@@ -105,25 +101,28 @@ def _identify(dataset):
 
 
 def _read_cache(path, fingerprint):
+    """The Pixels in a file; raises one of tables.DAMAGED where they cannot be believed."""
     if not path.is_file():  # a pipe or a device may never end
         raise ValueError("no file")
     # An .npz file carries a CRC-32 of each array, and reading an array fails where it differs.
     with np.load(path, allow_pickle=False) as arrays:
         if any(member.compress_type for member in arrays.zip.infolist()):
             raise ValueError("compressed, so of any size")
-        if arrays["fingerprint"] != fingerprint:
+        if set(arrays) != {"fingerprint", *Pixels._fields} or arrays["fingerprint"] != fingerprint:
             raise ValueError("outdated")
-        images, labels, class_names, turned = (arrays[name] for name in Pixels._fields)
+        found = (np.atleast_1d(arrays[name]) for name in Pixels._fields)
+        images, labels, class_names, inverted = found
     count = len(labels)
     if (
         (images.dtype, images.shape) != (np.uint8, (count, 28, 28))
         or (labels.dtype, labels.shape) != (np.int64, (count,))
         or (class_names.dtype.kind, class_names.shape) != ("U", (10,))
         or not 0 <= labels.min() <= labels.max() <= 9
-        or (turned.dtype, turned.shape) != (bool, ())
+        or (inverted.dtype, inverted.shape) != (bool, (1,))
     ):
         raise ValueError("not as it was written")
-    return Pixels(images, labels, class_names.tolist(), bool(turned))
+    names = [name for name in class_names.tolist() if name]  # load() adds empty ones.
+    return Pixels(images, labels, names, bool(inverted[0]))
 
 
 def _decode(dataset, split, path, folder):
@@ -131,107 +130,87 @@ def _decode(dataset, split, path, folder):
 
     InputError where the split asked for is missing, or a split cannot be used.
     """
-    splits = _open(dataset, path, folder)
-    if not splits.get(split):
-        sizes = ", ".join(f"{name} ({len(table)} rows)" for name, table in splits.items())
-        raise InputError(
-            f"dataset {dataset!r}, split {split!r}: missing or empty; this dataset has {sizes}"
-        )
-    return {
-        name: _read(splits[name], f"dataset {dataset!r}, split {name!r}")
-        for name in ("train", "test")
-        if splits.get(name)
-    }
-
-
-def _read(table, where):
-    """The Pixels of a datasets.Dataset or formats.Arrays, checked and decoded."""
-    if isinstance(table, formats.Arrays):
-        labels = _check_labels(table.labels.tolist(), where)
-        return Pixels(table.images, labels, DIGITS, turned=False)
-    import datasets
-    from tqdm import tqdm
-
-    image_column = _column(table, "Image", where)
-    label_column = _column(table, "ClassLabel", where)
-    class_names = getattr(table.features[label_column], "names", DIGITS)
-    if len(class_names) > 10:
-        raise InputError(f"{where}: {len(class_names)} classes, and the network has 10 outputs")
-    class_names = class_names + [f"output {index}" for index in range(len(class_names), 10)]
-    labels = _check_labels(list(table[label_column]), where)
-
-    encoded = table.cast_column(image_column, datasets.Image(decode=False))
-    parts = encoded.select_columns(image_column).with_format("arrow").iter(1000)
-    encoded = (image for part in parts for image in part[image_column].to_pylist())
-    images = np.empty((len(table), 28, 28), np.uint8)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of Pillow, about what is refused or can be read
-        for row, image in enumerate(tqdm(encoded, "decoding", len(table), disable=None)):
-            try:
-                images[row] = _pixels(image)
-            except Exception as error:  # Pillow reports a damaged file in many ways.
-                raise InputError(f"{where}, row {row}: not a usable image: {error}") from error
-    return Pixels(images, labels, class_names, turned=False)
-
-
-def _check_labels(labels, where):
-    for row, label in enumerate(labels):
-        if label not in range(10):
-            raise InputError(f"{where}, row {row}: the label is {label}, not 0 to 9")
-    return np.array(labels, np.int64)
-
-
-def _open(dataset, path, folder):
-    """formats.open_splits() without a word on the way; InputError where it fails."""
-    import datasets
-    import huggingface_hub
-
-    datasets.logging.set_verbosity(logging.CRITICAL)
-    huggingface_hub.logging.set_verbosity(logging.CRITICAL)
-    if not sys.stderr.isatty():
-        datasets.disable_progress_bars()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return formats.open_splits(path, folder)
-    except Exception as error:  # Its readers report what they cannot read in many ways.
-        reason = error.__cause__ or error
-        raise InputError(f"dataset {dataset!r}: cannot be read: {reason}") from error
-
-
-def _column(table, kind, where):
-    """The name of the one column of a kind; of the labels it may be the one of whole numbers."""
-    kinds = {name: type(feature).__name__ for name, feature in table.features.items()}
-    names = [name for name in kinds if kinds[name] == kind]
-    if kind == "ClassLabel" and not names:
-        numbers = {name: str(getattr(table.features[name], "dtype", "")) for name in kinds}
-        names = [name for name in kinds if numbers[name].startswith(("int", "uint"))]
-    if len(names) != 1:
+            splits, class_names = tables.open_splits(path, folder)
+    except tables.DAMAGED as error:
+        raise InputError(f"dataset {dataset!r}: cannot be read: {error}") from error
+    sizes = {name: len(next(iter(columns.values()), ())) for name, columns in splits.items()}
+    if not sizes.get(split):
+        shown = ", ".join(f"{name} ({size} rows)" for name, size in sizes.items())
         raise InputError(
-            f"{where}: needs exactly one {kind} column, and {len(names)} of its columns "
-            f"({', '.join(kinds)[:100]}) are"
+            f"dataset {dataset!r}, split {split!r}: missing or empty; this dataset has {shown}"
         )
-    return names[0]
+    found = {}
+    for name in filter(sizes.get, ("train", "test")):
+        where = f"dataset {dataset!r}, split {name!r}"
+        try:
+            found[name] = where, *tables.find(splits[name], class_names, where)
+        except InputError:
+            if name == split:  # The other one may have no labels, and is not asked for.
+                raise
+    # Texts are of classes in alphabetical order, the same in both splits.
+    labels = np.concatenate([labels for _, _, labels, _ in found.values()])
+    texts = sorted(set(map(str, labels))) if labels.dtype.kind in "OU" else []
+    pixels = {}
+    for split, (where, images, labels, names) in found.items():
+        names = names or texts
+        if len(names) > 10:
+            raise InputError(f"{where}: {len(names)} classes, and the network has 10 outputs")
+        names = [name.rstrip("\0") or f"class {index}" for index, name in enumerate(names)]
+        labels = _number(labels, texts, where)
+        if not isinstance(images, np.ndarray):
+            images = _decode_pictures(images, where)
+        pixels[split] = Pixels(images, labels, names, inverted=False)
+    return pixels
 
 
-def _pixels(encoded):
-    """The pixels, uint8 [28, 28], of an image as `datasets` stores it: {"bytes", "path"}."""
+def _number(labels, texts, where):
+    """Labels as int64 [N]; those that are not numbers count the texts, which are sorted."""
+    numbers = np.searchsorted(texts, labels.astype(str)) if texts else labels.astype(float)
+    for row, (number, label) in enumerate(zip(numbers.tolist(), labels.tolist(), strict=True)):
+        if number not in range(10) or label in ("", None):
+            raise InputError(f"{where}, row {row}: the label is {label}, not 0 to 9")
+    return numbers.astype(np.int64)
+
+
+def _decode_pictures(column, where):
+    """The pixels uint8 [N, 28, 28] of a pyarrow.ChunkedArray of pictures."""
+    from tqdm import tqdm
+
+    images = np.empty((len(column), 28, 28), np.uint8)
+    parts = (column[start : start + 1000].to_pylist() for start in range(0, len(column), 1000))
+    pictures = (picture for part in parts for picture in part)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Pillow, about what is refused or can be read
+        for row, picture in enumerate(tqdm(pictures, "decoding", len(column), disable=None)):
+            try:
+                images[row] = _pixels(picture)
+            except InputError as error:
+                raise InputError(f"{where}, row {row}: not a usable image: {error}") from error
+    return images
+
+
+def _pixels(picture):
+    """The pixels, uint8 [28, 28], of a picture: bytes, or {"bytes", "path"}; else InputError."""
     from PIL import Image
 
-    if encoded is None:
-        raise ValueError("there is none")
-    if not encoded["bytes"] and not os.path.isfile(encoded["path"] or ""):
-        raise ValueError("neither bytes nor a file")
-    source = io.BytesIO(encoded["bytes"]) if encoded["bytes"] else encoded["path"]
-    image = Image.open(source, formats=PICTURE_FORMATS)
-    if image.mode == "L" and image.size == (28, 28):
-        return np.asarray(image)
-    refused = f"{image.width} x {image.height} {image.mode}, and not 28 x 28 grey (L)"
-    if image.size != (28, 28) or image.mode[0] in "IF":  # 16 or 32 bits a pixel
-        raise ValueError(refused)
-    grey = image.convert("L")
-    if image.mode != "1":  # Many programs save grey as red, green and blue alike.
-        colour, same = (np.asarray(each.convert("RGBA")) for each in (image, grey))
-        if not np.array_equal(colour, same):
-            raise ValueError(refused)
-    return np.asarray(grey)
+    encoded, file = picture, None
+    if isinstance(picture, dict):
+        encoded, file = picture["bytes"], picture.get("path")
+    if not encoded and not os.path.isfile(file or ""):
+        raise InputError("there is none")
+    try:
+        image = Image.open(io.BytesIO(encoded) if encoded else file, formats=PICTURE_FORMATS)
+        if image.size == (28, 28) and image.mode == "L":
+            return np.asarray(image)
+        if image.size == (28, 28) and image.mode[0] not in "IF":  # of 16 or 32 bits a pixel
+            grey = image.convert("L")
+            # Many programs save grey as red, green and blue alike.
+            colours, same = (np.asarray(each.convert("RGBA")) for each in (image, grey))
+            if image.mode == "1" or np.array_equal(colours, same):
+                return np.asarray(grey)
+    except (*NO_PICTURE, Image.DecompressionBombError) as error:
+        raise InputError(error if encoded else f"{file}: {error}") from error
+    raise InputError(f"{image.width} x {image.height} {image.mode}, and not 28 x 28 grey (L)")
