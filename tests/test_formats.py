@@ -411,13 +411,13 @@ def test_dark_on_light_is_inverted_and_said(kind, splits, run):
         )
         frames.append(load_checkpoint(Path("checkpoint.pt"))[1].frame)
     assert frames[0] == frames[1]
-    assert data.load("scans", "test").turned and not data.load("digits", "test").turned
+    assert data.load("scans", "test").inverted and not data.load("digits", "test").inverted
 
 
 def test_the_training_images_decide_for_both_splits(splits):
     write_npz("mnist.npz", negative({"train": splits["train"]}) | {"test": splits["test"]})
     test = data.load("mnist.npz", "test")  # first, as the analysis does
-    assert test.turned and (test.images.numpy() == 255 - splits["test"][0]).all()
+    assert test.inverted and (test.images.numpy() == 255 - splits["test"][0]).all()
 
 
 def test_a_file_of_test_images_decides_for_itself(splits, run):
@@ -434,7 +434,7 @@ def test_light_things_that_touch_the_border_are_no_paper(splits):
     for thing, turned in ((images, False), (255 - images, True)):
         np.savez(f"{turned}.npz", x_train=thing, y_train=splits["train"][1])
         split = data.load(f"{turned}.npz", "train")
-        assert split.turned == turned and (split.images.numpy() == images).all()
+        assert split.inverted == turned and (split.images.numpy() == images).all()
 
 
 def test_a_cache_of_an_earlier_version_is_made_anew(splits):
