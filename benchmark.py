@@ -20,6 +20,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from statistics import median
@@ -114,13 +115,12 @@ def scikit_learn(file, training, test, device):
         yield epoch, lambda: classifier.score(test_pixels, test_labels)
 
 
-def this_project(recipe, file, training, test, device):
-    recipe = RECIPES[recipe]
+def this_project(settings, file, training, test, device):
     for seed in itertools.count():
         torch.manual_seed(seed)
-        model = MLP(recipe.deslant).to(device)
-        optimizer = Adam(model, recipe.beta1, recipe.beta2)
-        for epoch, _ in train.train(model, optimizer, training, recipe, seed):
+        model = MLP(settings.deslant).to(device)
+        optimizer = Adam(model, settings.beta1, settings.beta2)
+        for epoch, _ in train.train(model, optimizer, training, replace(settings, seed=seed)):
             yield epoch, lambda model=model: evaluate(model, test.images, test.labels).accuracy
 
 
@@ -150,8 +150,8 @@ LOOPS = {
     "DataLoader, TensorDataset": partial(tutorial, tensor_dataset),
     "DataLoader, TensorDataset, workers": partial(tutorial, tensor_dataset, workers=True),
     "scikit-learn, MLPClassifier": scikit_learn,
-    "train.py, recipe quick": partial(this_project, "quick"),
-    "train.py, recipe accurate": partial(this_project, "accurate"),
+    "train.py, recipe quick": partial(this_project, RECIPES["quick"]),
+    "train.py, recipe accurate": partial(this_project, RECIPES["accurate"]),
     "the matrix products alone": matrix_products,
 }
 
@@ -299,7 +299,8 @@ def grow(counts, device):
     for count in (1000, *counts):
         pixels = torch.randint(256, (count, 28, 28), dtype=torch.uint8)
         split = data.Split(pixels, torch.randint(10, (count,)), []).to(device)
-        seconds, (_, accuracy) = timed(next, this_project("accurate", None, split, split, device))
+        epochs = LOOPS["train.py, recipe accurate"](None, split, split, device)
+        seconds, (_, accuracy) = timed(next, epochs)
         row = {"images": count, "epoch_seconds": seconds, "evaluation_seconds": timed(accuracy)[0]}
         rows.append(row | {"megabytes": peak_memory(device) / 1e6})
     first, *others = rows
