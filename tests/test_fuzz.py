@@ -297,8 +297,8 @@ LIKE_A_WEIGHT = [
     torch.zeros(784, 128).t(),
     torch.zeros(128, 784, requires_grad=True),
 ]
-ODD_TENSORS = torch.zeros(3), torch.zeros(1).expand(2**40), torch.tensor(2.0), torch.tensor(torch.inf)
-TENSORS = [*LIKE_A_WEIGHT, *ODD_TENSORS]
+SCALARS = torch.tensor(2.0), torch.tensor(torch.inf)
+TENSORS = [*LIKE_A_WEIGHT, *SCALARS, torch.zeros(3), torch.zeros(1).expand(2**40)]
 
 
 def laughs():
