@@ -299,7 +299,7 @@ def grow(counts, device):
     for count in (1000, *counts):
         pixels = torch.randint(256, (count, 28, 28), dtype=torch.uint8)
         split = data.Split(pixels, torch.randint(10, (count,)), []).to(device)
-        epochs = LOOPS["train.py, recipe accurate"](None, split, split, device)
+        epochs = this_project(RECIPES["accurate"], None, split, split, device)
         seconds, (_, accuracy) = timed(next, epochs)
         row = {"images": count, "epoch_seconds": seconds, "evaluation_seconds": timed(accuracy)[0]}
         rows.append(row | {"megabytes": peak_memory(device) / 1e6})
