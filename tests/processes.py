@@ -1,7 +1,6 @@
-"""Processes for tests to kill, forked from one that has imported all they need.
+"""Processes for tests to kill, forked in milliseconds from one that has imported all they need.
 
-That takes milliseconds, where a new Python takes seconds to import PyTorch. Each writes what it
-prints to the files out and err, and its temporary files to the folder tmp.
+Each writes what it prints to the files out and err, and its temporary files to the folder tmp.
 """
 
 import multiprocessing

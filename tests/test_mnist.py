@@ -39,11 +39,11 @@ def cache(monkeypatch, tmp_path_factory):
 
 
 @functools.cache
-def trained(dataset, recipe, seed, **settings):
+def trained(dataset, recipe, **settings):
     """A network trained by a recipe, some of its settings replaced."""
-    recipe = replace(recipes.RECIPES[recipe], **settings)
-    split = data.add_drawn(data.load(dataset, "train"), recipe.drawn, dataset)
-    return train_network(split, recipe, seed)
+    settings = replace(recipes.RECIPES[recipe], **settings)
+    split = data.add_drawn(data.load(dataset, "train"), settings.drawn, dataset)
+    return train_network(split, settings)
 
 
 def accuracy(model, images=None):
@@ -54,26 +54,24 @@ def accuracy(model, images=None):
 
 @pytest.mark.parametrize("split, count", [("train", 60_000), ("test", 10_000)])
 def test_the_decoded_bytes_have_the_known_checksums(split, count):
-    images, labels, class_names, turned = data.load(MNIST, split)
-    assert images.shape == (count, 28, 28) and class_names == list("0123456789") and not turned
+    images, labels, class_names, inverted, *_ = data.load(MNIST, split)
+    assert images.shape == (count, 28, 28) and class_names == data.DIGITS and not inverted
     assert data.KNOWN_MNIST.checksums[split] == (
         hashlib.sha256(images.numpy().tobytes()).hexdigest(),
         hashlib.sha256(labels.byte().numpy().tobytes()).hexdigest(),
     )
 
 
-def test_the_quick_recipe_reaches_97_8_percent():
-    assert statistics.mean(accuracy(trained(MNIST, "quick", seed)) for seed in range(5)) >= 97.8
-
-
-def test_the_accurate_recipe_reaches_98_9_percent():
+def test_the_recipes_are_as_accurate_as_they_were():
+    assert statistics.mean(accuracy(trained(MNIST, "quick", seed=n)) for n in range(5)) >= 97.8
     # The mean of five seeds is to be 98.95; this is one, and one standard deviation is 0.08.
-    assert accuracy(trained(MNIST, "accurate", seed=0)) >= 98.9
+    assert accuracy(trained(MNIST, "accurate")) >= 98.9
+    assert accuracy(trained(MNIST, "everyday")) >= 98.8
 
 
 def test_the_robust_recipe_makes_a_third_of_the_errors_on_distorted_digits():
     # The whole recipe takes minutes; a part of it is enough to show this.
-    networks = [trained(MNIST, "quick", seed=0), trained(MNIST, "robust", seed=0, epochs=30)]
+    networks = [trained(MNIST, "quick", seed=0), trained(MNIST, "robust", epochs=30)]
     rows = list(robustness.rows(data.load(MNIST, "test").images))[1:]
     quick, robust = (statistics.mean(accuracy(net, row[2]) for row in rows) for net in networks)
     assert 100 - robust <= (100 - quick) / 3
@@ -106,8 +104,7 @@ def test_the_docs_say_what_is_printed(run):
 
 def test_drawn_digits_carry_over():
     wear = {"occlusion": 0.3, "extra_writing": 0.3}  # as in make demo
-    distortion = replace(recipes.RECIPES["accurate"].distortion, **wear)
-    assert accuracy(trained("synthetic", "accurate", seed=0, distortion=distortion)) >= 96.8
+    assert accuracy(trained("synthetic", "accurate", **wear)) >= 96.8
 
 
 def test_the_ten_pictures_are_misread_and_in_order(run):
@@ -115,21 +112,19 @@ def test_the_ten_pictures_are_misread_and_in_order(run):
     assert run(analysis.main)[0] == 0
     model, _ = load_checkpoint(Path("checkpoint.pt"))
     test = data.load(MNIST, "test")
-    logits = evaluate(model, test.images, test.labels).logits.double()
-    mistakes = logits.argmax(1) != test.labels
-    confidence = torch.where(mistakes, logits.softmax(1).amax(1), 0)
+    probabilities = evaluate(model, test.images, test.labels).logits.double().softmax(1)
+    confidence, predictions = probabilities.max(1)
+    confidence = torch.where(predictions != test.labels, confidence, 0)
 
     shown = []
     for path in sorted(Path("misclassified_samples").glob("[0-9]*.png")):
         rank, true, predicted, _, index = re.findall(r"[\d.]+", path.stem)
-        index = int(index)
         with Image.open(path) as picture:
-            pixels = torch.from_numpy(np.asarray(picture)[5::10, 5::10].copy())
-        assert torch.equal(pixels, test.images[index])
-        reading = model(data.to_float(pixels[None])).argmax().item()
-        assert reading == int(predicted) != test.labels[index].item() == int(true)
-        assert int(rank) == len(shown) + 1
-        shown.append(confidence[index].item())
+            pixels = np.asarray(picture)[5::10, 5::10]
+        assert (pixels == test.images[int(index)].numpy()).all()
+        facts = len(shown) + 1, test.labels[int(index)].item(), predictions[int(index)].item()
+        assert (int(rank), int(true), int(predicted)) == facts
+        shown.append(confidence[int(index)].item())
     assert len(shown) == 10 and shown == confidence.sort(descending=True).values[:10].tolist()
 
 
@@ -144,35 +139,32 @@ def read_pictures(make, images):
         seen = list(read)
     refused = torch.tensor([image is None for image in seen])
     seen = np.stack([np.zeros((28, 28), np.uint8) if image is None else image for image in seen])
-    predictions = trained(MNIST, "accurate", seed=0)(data.to_float(torch.from_numpy(seen)))
+    predictions = trained(MNIST, "accurate")(data.to_float(torch.from_numpy(seen)))
     return predictions.argmax(1).where(~refused, -1)
 
 
-def test_the_everyday_recipe_reads_mnist_too():
-    share = accuracy(trained(MNIST, "everyday", seed=0))
-    print(f"everyday, seed 0: {share:.2f} % of the test images")
-    assert share >= 98.8
+def read_with_everyday(run, names):
+    """{path: what predict.py reads there} of the pictures that it can read."""
+    save_network(trained(MNIST, "everyday"))
+    _, out, _ = run(predict.main, "--json", *names)
+    predictions = json.loads(out.splitlines()[-1])["predictions"]
+    return {one["path"]: one["prediction"] for one in predictions}
 
 
 def test_rows_of_digits_are_read(run):
-    save_network(trained(MNIST, "everyday", seed=0))
-    split, names, words = data.load(MNIST, "train"), [], []
+    split, words = data.load(MNIST, "train"), {}
     for index in range(300):
         picture, chosen = row(split.images.numpy(), index)
-        names.append(f"{index}.png")
-        words.append("".join(map(str, split.labels[chosen].tolist())))
-        picture.save(names[-1])
-    _, out, _ = run(predict.main, "--json", *names)
-    predictions = json.loads(out.splitlines()[-1])["predictions"]
-    found = {one["path"]: one["prediction"] for one in predictions}
-    right = sum(found.get(name) == word for name, word in zip(names, words, strict=True))
+        picture.save(f"{index}.png")
+        words[f"{index}.png"] = "".join(map(str, split.labels[chosen].tolist()))
+    right = len(read_with_everyday(run, words).items() & words.items())
     print(f"rows of two to ten digits: all digits right in {right} of 300")
     assert right >= 280
 
 
 def test_predict_reads_an_image_of_mnist_as_the_network_does():
     images = data.load(MNIST, "test").images
-    direct = trained(MNIST, "accurate", seed=0)(data.to_float(images)).argmax(1)
+    direct = trained(MNIST, "accurate")(data.to_float(images)).argmax(1)
     same = (read_pictures(plain, images) == direct).sum().item()
     print(f"as the network reads them: {same} of 10,000")
     assert same >= 9950
@@ -180,30 +172,24 @@ def test_predict_reads_an_image_of_mnist_as_the_network_does():
 
 def test_on_paper_at_most_one_point_of_accuracy_is_lost():
     test = data.load(MNIST, "test")
-    chosen = np.random.default_rng(0).permutation(10_000)[:2000]
+    chosen = np.random.default_rng(0).permutation(10_000)[:1000]
     images, labels = test.images[chosen], test.labels[chosen]
-    direct = trained(MNIST, "accurate", seed=0)(data.to_float(images)).argmax(1)
+    direct = trained(MNIST, "accurate")(data.to_float(images)).argmax(1)
     found = read_pictures(on_paper, images)
     right = [(predictions == labels).sum().item() for predictions in (direct, found)]
-    print(f"read right, of 2,000: {right[0]}, and on paper {right[1]}")
-    assert right[1] >= right[0] - 20
+    print(f"read right, of 1,000: {right[0]}, and on paper {right[1]}")
+    assert right[1] >= right[0] - 10
 
 
 @pytest.mark.skipif(not STRANGERS, reason="no folder with digits of strangers: DIGITS=folder")
 def test_digits_of_strangers_are_read(run):
     """DIGITS is a folder with labels.csv, which has a path, in a folder per kind, and a label."""
-    save_network(trained(MNIST, "everyday", seed=0))
     with open(Path(STRANGERS) / "labels.csv", newline="") as file:
         labels = {str(Path(STRANGERS) / row["path"]): row["label"] for row in csv.DictReader(file)}
-    _, out, _ = run(predict.main, "--json", *labels)
-    found = {
-        one["path"]: one["prediction"] for one in json.loads(out.splitlines()[-1])["predictions"]
-    }
-    right = {}
+    found, right = read_with_everyday(run, labels), {}
     for path, label in labels.items():
-        right.setdefault(Path(path).relative_to(STRANGERS).parts[0], []).append(
-            found.get(path) == label
-        )
+        kind = Path(path).relative_to(STRANGERS).parts[0]
+        right.setdefault(kind, []).append(found.get(path) == label)
     shares = {kind: statistics.mean(marks) for kind, marks in right.items()}
     print(", ".join(f"{kind}: {share:.1%} of {len(right[kind])}" for kind, share in shares.items()))
     least = {"photo": 0.93, "drawing": 0.96, "canvas": 0.97, "made": 0.9}
