@@ -44,7 +44,7 @@ def load(dataset, split, known=None):
     name, fingerprint = _identify(dataset)
     try:
         return _read_cache(CACHE / f"{name}-{split}.npz", fingerprint)
-    except tables.DAMAGED:  # It is missing, outdated or damaged, and made anew.
+    except (*tables.DAMAGED, MemoryError, SystemError):  # missing, outdated or damaged: made anew
         pass
     decode = functools.partial(_decode, dataset, split)
     if fingerprint == HUB:

@@ -27,8 +27,8 @@ LABEL = re.compile("label|class|y|digit|target", re.IGNORECASE)
 PICTURE = re.compile(r"\.(png|jpe?g|bmp|gif|tiff?|webp)$", re.IGNORECASE)
 IDX_TYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 # What Python, NumPy and PyArrow raise where a file is missing, damaged or of another kind.
-DAMAGED = (OSError, ValueError, EOFError, RuntimeError, MemoryError, SyntaxError, SystemError)
-DAMAGED += (OverflowError, tokenize.TokenError, zipfile.BadZipFile, zlib.error)
+DAMAGED = (OSError, ValueError, EOFError, RuntimeError, SyntaxError, OverflowError)
+DAMAGED += (tokenize.TokenError, zipfile.BadZipFile, zlib.error)
 
 
 def files_of(path):
@@ -218,7 +218,7 @@ def _link(files, folder):
     """
     for file, (_, *inside) in files.items():
         split = _split(*inside)
-        if split and not "".join(inside).islower():
+        if split and not SPLITS[split].intersection(WORD.findall(" ".join(inside))):
             inside = [split, *inside]
         link = folder.joinpath(*(re.sub(r"[*?[\]{}$]|::", "_", name) for name in inside))
         link.parent.mkdir(parents=True, exist_ok=True)
