@@ -228,7 +228,7 @@ def test_class_names_of_any_kind(run, tmp_path, drawn):
     head, *rows = out[out.index("predicted\n") :].splitlines()[1:12]
     assert max(map(len, rows)) < 100 and head.split() == list("0123456789")
     assert rows[0].startswith("0 T-shirt/top") and rows[6].startswith(f"6 {'x' * 25} ")
-    analyse(run, "--true", "", "--predicted", "お")
+    analyse(run, "--true", "class 2", "--predicted", "お")
 
 
 @pytest.mark.parametrize(

@@ -431,10 +431,10 @@ def test_a_file_of_test_images_decides_for_itself(splits, run):
 def test_light_things_that_touch_the_border_are_no_paper(splits):
     images = np.zeros((60, 28, 28), np.uint8)
     images[:, :, 4:24] = 250  # 40 of the 108 pixels at the border
-    for thing, turned in ((images, False), (255 - images, True)):
-        np.savez(f"{turned}.npz", x_train=thing, y_train=splits["train"][1])
-        split = data.load(f"{turned}.npz", "train")
-        assert split.inverted == turned and (split.images.numpy() == images).all()
+    for thing, inverted in ((images, False), (255 - images, True)):
+        np.savez(f"{inverted}.npz", x_train=thing, y_train=splits["train"][1])
+        split = data.load(f"{inverted}.npz", "train")
+        assert split.inverted == inverted and (split.images.numpy() == images).all()
 
 
 def test_a_cache_of_an_earlier_version_is_made_anew(splits):
@@ -478,13 +478,13 @@ def test_links_are_followed_and_what_is_behind_them_is_watched(splits):
     check("pictures", splits)
 
 
-def test_networks_of_dark_digits_that_were_not_turned_around_are_refused(splits, run):
-    turned = {name: (255 - images, labels) for name, (images, labels) in splits.items()}
-    write("idx", "dark", turned)
+def test_networks_of_dark_digits_that_were_not_inverted_are_refused(splits, run):
+    inverted = {name: (255 - images, labels) for name, (images, labels) in splits.items()}
+    write("idx", "dark", inverted)
     flags = "--dataset", "dark", "--epochs", 1
     assert run(train.main, *flags)[0] == 0 and run(analysis.main)[0] == 0
     content = torch.load("checkpoint.pt", weights_only=True)
-    del content["settings"]["turned"]  # as of an earlier version
+    del content["settings"]["inverted"]  # as of an earlier version
     torch.save(content, "checkpoint.pt")
     code, _, err = run(analysis.main)
     assert code == 2 and "dark digits on light paper as they are: train anew" in err

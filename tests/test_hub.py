@@ -46,7 +46,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     do_HEAD = do_GET
 
     def about(self):
-        siblings = [{"rfilename": name} for name in self.server.files]
+        siblings = [{"rfilename": name} for name in self.server.files if "/" not in name]
         self.answer(200, json.dumps({"id": "any", "sha": REVISION, "siblings": siblings}).encode())
 
     def answer(self, status, body=b"", size=None, **headers):
