@@ -52,12 +52,6 @@ def check(args, class_names):
         raise cli.InputError(f"{page} is not from an earlier analysis: choose another --output")
 
 
-def print_accuracy(result):
-    low, high = result.interval
-    accuracy = f"{result.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%})"
-    cli.show(accuracy=f"{accuracy}, {result.errors:,} errors")
-
-
 def load_training(dataset, validation):
     """The training data.Split; where there is none, say so and return one without images."""
     try:
@@ -150,7 +144,8 @@ def main():
     cli.show(checkpoint=f"{args.checkpoint}: {checkpoint.summary}", dataset=f"{dataset}: {images}")
 
     result = evaluate(model.to(device), test.images.to(device), test.labels.to(device))
-    print_accuracy(result)
+    interval = "95 % interval {:.2%} to {:.2%}".format(*result.interval)
+    cli.show(accuracy=f"{result.accuracy:.2%} ({interval}), {result.errors:,} errors")
     logits = result.logits.cpu()
     counts = torch.bincount(10 * test.labels + logits.argmax(1), minlength=100).view(10, 10)
     print("", *confusion.report(counts, test.class_names), sep="\n")

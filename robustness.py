@@ -7,6 +7,7 @@ if __name__ == "__main__":
 # isort: split
 import os
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -22,11 +23,11 @@ CAPTIONED = 6  # networks, or groups of them, whose accuracies the picture tells
 # The protocol: how images are distorted, in what unit, how severely. All recipes but quick distort
 # what they train on by the first ones, too, in other measures.
 SEEN = {
-    "rotation": (distort.rotate, "degrees", (10, 20, 30, 40)),
-    "slant": (distort.lean, "degrees", (10, 20, 30, 40)),
-    "width": (distort.widen, "times", (0.5, 0.7, 1.2, 1.4)),
-    "height": (distort.heighten, "times", (0.5, 0.7, 1.2, 1.4)),
-    "size": (distort.resize, "times", (0.5, 0.7, 1.2, 1.4)),
+    "rotation": (partial(distort.to_either_side, "rotation"), "degrees", (10, 20, 30, 40)),
+    "slant": (partial(distort.to_either_side, "slant"), "degrees", (10, 20, 30, 40)),
+    "width": (partial(distort.stretch, ["width"]), "times", (0.5, 0.7, 1.2, 1.4)),
+    "height": (partial(distort.stretch, ["height"]), "times", (0.5, 0.7, 1.2, 1.4)),
+    "size": (partial(distort.stretch, ["width", "height"]), "times", (0.5, 0.7, 1.2, 1.4)),
     "shift": (distort.move, "px", (1, 2, 3, 4)),
 }
 UNSEEN = {
@@ -102,10 +103,7 @@ def group(names, checkpoints):
     """
     groups, times = {}, Counter()
     for position, checkpoint in enumerate(checkpoints):
-        settings = checkpoint.settings | {
-            "threads": 0,
-            "seed": 0,
-        }  # threads decide the last bits only
+        settings = checkpoint.settings | {"seed": 0, "threads": 0}  # threads: the last bits only
         facts = frozenset(settings.items()), checkpoint.dataset, checkpoint.epoch
         times[facts, checkpoint.seed] += 1  # The same seed again adds nothing to a mean.
         groups.setdefault((facts, times[facts, checkpoint.seed]), []).append(position)

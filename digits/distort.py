@@ -42,11 +42,12 @@ def affine(rotation=0.0, slant=0.0, width=1.0, height=1.0, right=0.0, down=0.0):
 
 
 def warp(images, matrices):
-    """Images moved by the matrices [N, 2, 3] of affine(), with bilinear interpolation."""
+    """Images moved by the matrices [N, 2, 3] of affine(), or by one, interpolated bilinearly."""
     # One product for the batch: F.affine_grid is eight times slower on a CPU. grid_sample's unit is
     # half the width of an image, 14 pixels.
     _, places = constants(images.device)
     grid = (matrices.reshape(-1, 3) / 14 @ places[:3]).view(-1, 2, 28, 28).permute(0, 2, 3, 1)
+    grid = grid.expand(len(images), 28, 28, 2)
     return F.grid_sample(images, grid, align_corners=False)
 
 
@@ -173,30 +174,15 @@ def distortions(count, batch_size, settings, generator, device="cpu"):
 # as told. What is random, the side or the place, comes from the generator.
 
 
-def either_way(images, value, generator):
-    """The value or its opposite for each image, float32 [N]."""
-    return value * (torch.randint(2, (len(images),), generator=generator) * 2.0 - 1)
+def to_either_side(name, images, value, generator):
+    """Warped by a parameter of affine(), by the value or by its opposite."""
+    sides = torch.randint(2, (len(images),), generator=generator) * 2.0 - 1
+    return warp(images, affine(**{name: value * sides}))
 
 
-def rotate(images, degrees, generator):
-    return warp(images, affine(rotation=either_way(images, degrees, generator)))
-
-
-def lean(images, degrees, generator):
-    """Slanted to the left or to the right."""
-    return warp(images, affine(slant=either_way(images, degrees, generator)))
-
-
-def widen(images, factor, generator):
-    return warp(images, affine(width=factor).expand(len(images), 2, 3))
-
-
-def heighten(images, factor, generator):
-    return warp(images, affine(height=factor).expand(len(images), 2, 3))
-
-
-def resize(images, factor, generator):
-    return warp(images, affine(width=factor, height=factor).expand(len(images), 2, 3))
+def stretch(names, images, factor, generator):
+    """Warped by one factor for all parameters of affine() that are named."""
+    return warp(images, affine(**dict.fromkeys(names, factor)))
 
 
 def move(images, pixels, generator):
@@ -227,5 +213,4 @@ def add_line(images, pixels, generator):
 def add_neighbour(images, pixels, generator):
     """Another of the images to the left or right, as far from middle to middle as given."""
     others = images[torch.randperm(len(images), generator=generator)]
-    moved = warp(others, affine(right=either_way(images, pixels, generator)))
-    return images.maximum(moved)
+    return images.maximum(to_either_side("right", others, pixels, generator))

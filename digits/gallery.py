@@ -4,7 +4,6 @@ import base64
 import io
 import json
 import re
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -71,8 +70,8 @@ def find_mistakes(logits, labels, class_names):
 
 def choose(mistakes, count, true=None, predicted=None):
     """The first `count` mistakes of one class that are taken for another; None is any class."""
-    chosen = (m for m in mistakes if true in (None, m.true) and predicted in (None, m.predicted))
-    return list(islice(chosen, count))
+    chosen = [m for m in mistakes if true in (None, m.true) and predicted in (None, m.predicted)]
+    return chosen[:count]
 
 
 def picture_mistakes(mistakes, images):

@@ -12,10 +12,12 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError, features
 from scipy import ndimage
 
 from digits import frame as frames
+from digits.traits import measure_thickness
 from plumbing.cli import InputError
 from plumbing.files import PICTURE_FORMATS
 
@@ -48,11 +50,9 @@ def read(path, frame=frames.MNIST, digits=True):
     is of one thing, whatever it is. InputError says why nothing can be read in it.
     """
     image, lossless = decode(path)
-    grey = to_grey(image)
-    if not digits:
-        return [[fit(find_thing(grey), frame, digits=False)]]
-    lines = find_digits(*find_ink(grey, lossless))
-    return [[fit(ink, frame) for ink in line] for line in lines]
+    ink, even = find_ink(to_grey(image), lossless, digits)
+    lines = find_digits(ink, even) if digits else [[ink]]
+    return [[fit(ink, frame, digits) for ink in line] for line in lines]
 
 
 def decode(path):
@@ -125,13 +125,15 @@ def to_grey(image):
     return colour[..., 0] * red + colour[..., 1] * green + colour[..., 2] * blue
 
 
-def find_ink(grey, lossless):
+def find_ink(grey, lossless, digits=True):
     """(ink float64 [H, W], 0 on paper to 1; whether the paper is perfectly even) of a brightness.
 
-    `lossless` tells whether the file keeps pixels as they were. InputError where there is no ink.
+    `lossless` tells whether the file keeps pixels as they were. What is no digit is on even paper,
+    with all its shades. InputError where there is no ink.
     """
-    paper, share = plain_paper(grey)
-    even = lossless and share > EVEN
+    counts = {value: np.count_nonzero(grey == value) for value in (grey.min(), grey.max())}
+    paper = max(counts, key=counts.get)
+    even = not digits or (lossless and counts[paper] > EVEN * grey.size)
     if even:  # Drawn, not photographed: all the rest is ink, and an image of MNIST stays as it is.
         ink, floor = np.abs(grey - paper), 0
         level = ink.max()
@@ -148,21 +150,6 @@ def find_ink(grey, lossless):
     if level < max(CONTRAST, 4 / 3 * floor):
         raise InputError("nothing seems to be written on it")
     return ((ink - floor) / (level - floor)).clip(0, 1), even
-
-
-def plain_paper(grey):
-    """(the darkest or the brightest value of a brightness, whichever is more common; its share)."""
-    counts = {value: np.count_nonzero(grey == value) for value in (grey.min(), grey.max())}
-    paper = max(counts, key=counts.get)
-    return paper, counts[paper] / grey.size
-
-
-def find_thing(grey):
-    """The ink float64 [H, W] of anything on plain paper, with all its shades."""
-    ink = np.abs(grey - plain_paper(grey)[0])
-    if ink.max() < CONTRAST:
-        raise InputError("nothing seems to be on it")
-    return ink
 
 
 def paper_surface(grey):
@@ -192,40 +179,31 @@ def paper_surface(grey):
 
 @dataclass
 class Part:
-    """A piece of ink, or some that belong together, and the box around them in pixels."""
+    """A piece of ink, or some that belong together, and the box around them."""
 
-    top: int
-    bottom: int
-    left: int
-    right: int
+    low: np.ndarray  # its first row and column
+    high: np.ndarray  # the row and the column behind it
     pieces: set
 
     @property
-    def height(self):
-        return self.bottom - self.top
-
-    @property
-    def width(self):
-        return self.right - self.left
+    def size(self):
+        """Height and width in pixels."""
+        return self.high - self.low
 
     def add(self, other):
-        self.top, self.bottom = min(self.top, other.top), max(self.bottom, other.bottom)
-        self.left, self.right = min(self.left, other.left), max(self.right, other.right)
+        self.low, self.high = np.minimum(self.low, other.low), np.maximum(self.high, other.high)
         self.pieces |= other.pieces
 
-    def shares_columns(self, other):
-        """How much of the narrower part's width lies above or below the other."""
-        overlap = min(self.right, other.right) - max(self.left, other.left)
-        return overlap / min(self.width, other.width)
+    def shares(self, other):
+        """The shares of the smaller height, and of the smaller width, that both have in common.
 
-    def shares_rows(self, other):
-        """How much of the lower part's height lies beside the other."""
-        overlap = min(self.bottom, other.bottom) - max(self.top, other.top)
-        return overlap / min(self.height, other.height)
+        They lie beside each other by the first, above each other by the second.
+        """
+        common = np.minimum(self.high, other.high) - np.maximum(self.low, other.low)
+        return common / np.minimum(self.size, other.size)
 
     def surrounds(self, other):
-        above_and_below = self.top < other.top and self.bottom > other.bottom
-        return above_and_below and self.left < other.left and self.right > other.right
+        return (self.low < other.low).all() and (self.high > other.high).all()
 
 
 def find_digits(ink, even):
@@ -242,30 +220,34 @@ def find_digits(ink, even):
     most = mass[kept].max(initial=0)
     kept &= even | (mass >= PIECE * most)  # a scan of clean paper has no specks
     parts = [
-        Part(rows.start, rows.stop, columns.start, columns.stop, {number})
-        for number, (rows, columns) in enumerate(ndimage.find_objects(pieces), start=1)
+        Part(*np.transpose([(side.start, side.stop) for side in box]), {number})
+        for number, box in enumerate(ndimage.find_objects(pieces), start=1)
         if kept[number]
     ]
-    tallest = max((part.height for part in parts), default=0)
+    tallest = max((part.size[0] for part in parts), default=0)
     large, small = [], []
-    for part in sorted(parts, key=lambda part: part.left):
-        (piece,), share = part.pieces, part.height / tallest
+    for part in sorted(parts, key=lambda part: part.low[1]):
+        (piece,), share = part.pieces, part.size[0] / tallest
         is_digit = share >= TALL or (share >= SMALL[0] and mass[piece] >= SMALL[1] * most)
         (large if is_digit else small).append(part)
     if len(large) > MOST:  # before each gets an ink of its own
         raise InputError("too much is written on it for digits alone: cut out some")
     large = [part for part in large if not any(map(part.surrounds, large))]
     digits = join(large, small)
-    if not digits or max(max(digit.height, digit.width) for digit in digits) < SMALLEST:
+    if not digits or max(digit.size.max() for digit in digits) < SMALLEST:
         raise InputError("nothing seems to be written on it")
     if len(digits) == 1:
         digits[0].pieces.update(*(part.pieces for part in small))
-    inks = {id(digit): ink * np.isin(pieces, list(digit.pieces)) for digit in digits}
-    for digit in digits:
-        strokes = np.diff(inks[id(digit)] > 0.5, axis=1, prepend=False).sum(1) / 2  # in each row
-        if digit.width > 2.5 * digit.height or np.median(strokes[strokes > 0]) > 5:
+
+    def cut_out(digit):
+        own = ink * np.isin(pieces, list(digit.pieces))
+        strokes = np.diff(own > 0.5, axis=1, prepend=False).sum(1) / 2  # in each row
+        height, width = digit.size
+        if width > 2.5 * height or np.median(strokes[strokes > 0]) > 5:
             raise InputError("what is written on it cannot be told apart: cut out one digit")
-    return [[inks[id(digit)] for digit in line] for line in arrange(digits)]
+        return own
+
+    return [[cut_out(digit) for digit in line] for line in arrange(digits)]
 
 
 def join(large, small):
@@ -276,8 +258,9 @@ def join(large, small):
     digits = []
     for number, part in enumerate(large + small):
         for digit in digits:
-            gap = max(part.top - digit.bottom, digit.top - part.bottom)
-            if part.shares_columns(digit) >= 0.5 and gap <= 0.15 * max(part.height, digit.height):
+            gap = max(part.low[0] - digit.high[0], digit.low[0] - part.high[0])
+            height = max(part.size[0], digit.size[0])
+            if part.shares(digit)[1] >= 0.5 and gap <= 0.15 * height:
                 digit.add(part)
                 break
         else:
@@ -289,14 +272,14 @@ def join(large, small):
 def arrange(digits):
     """The digits by line, from top to bottom, and from left to right: a list of lists."""
     lines = []
-    for digit in sorted(digits, key=lambda digit: digit.left):
+    for digit in sorted(digits, key=lambda digit: digit.low[1]):
         for line in lines:
-            if digit.shares_rows(line[-1]) >= 0.5:
+            if digit.shares(line[-1])[0] >= 0.5:
                 line.append(digit)
                 break
         else:
             lines.append([digit])
-    return sorted(lines, key=lambda line: sum(digit.top for digit in line) / len(line))
+    return sorted(lines, key=lambda line: sum(digit.low[0] for digit in line) / len(line))
 
 
 def without_surroundings(ink):
@@ -354,14 +337,9 @@ def fit(ink, frame=frames.MNIST, digits=True):
 def _thicken(ink):
     """A digit's ink, 0 to 255, with thicker strokes if they are THIN; its box stays as it is.
 
-    A ballpoint's line on a large sheet becomes one pale pixel where MNIST has two white ones. The
-    thickness is the width of the rectangle with the area and the perimeter (the total variation) of
-    the ink.
+    A ballpoint's line on a large sheet becomes one pale pixel where MNIST has two white ones.
     """
-    framed = np.pad(ink / 255, 1)
-    right, down = np.diff(framed, axis=1)[:-1], np.diff(framed, axis=0)[:, :-1]
-    area, perimeter = framed.sum(), np.hypot(right, down).sum()
-    thickness = (perimeter - np.sqrt(max(0, perimeter**2 - 16 * area))) / 4
+    thickness = measure_thickness(torch.from_numpy(ink / 255)[None]).item()
     # The darkest of a pixel's neighbours: a stroke that is two pixels thicker.
     thicker = ndimage.maximum_filter(ink, 3, mode="constant")
     share = np.clip((THIN - thickness) / 4, 0, 1)

@@ -59,25 +59,30 @@ def measure(images):
 
     slant: degrees from upright, clockwise; see distort.measure_slant().
     proportion: width over height of the middle 98 % of the ink, once the slant is taken out.
-    thickness: pixels; the width of the rectangle with the area and the perimeter of the ink.
+    thickness: pixels; see measure_thickness().
     ink: pixels, a grey one counting in part.
     pieces: of ink that is connected, corners included, and larger than a speck of two pixels.
     """
     ink = images.float() / 255
-    area = ink.sum((1, 2))
     slant = measure_slant(ink[:, None])[0].atan().rad2deg()
-
     upright = warp(ink[:, None], affine(slant=-slant))[:, 0]
     proportion = _extent(upright.sum(1)) / _extent(upright.sum(2))
+    pieces = torch.cat([_pieces(batch) for batch in images.split(1000)])  # bounds the memory
+    return {
+        "slant": slant,
+        "proportion": proportion,
+        "thickness": measure_thickness(ink),
+        "ink": ink.sum((1, 2)),
+        "pieces": pieces.float(),
+    }
 
+
+def measure_thickness(ink):
+    """Pixels [N]: the width of the rectangle with the area and the perimeter of ink [N, H, W]."""
     framed = F.pad(ink, (1, 1, 1, 1))
     right, down = framed.diff(dim=2)[:, :-1], framed.diff(dim=1)[:, :, :-1]
     perimeter = torch.hypot(right, down).sum((1, 2))  # the total variation
-    thickness = (perimeter - (perimeter**2 - 16 * area).clamp(min=0).sqrt()) / 4
-
-    pieces = torch.cat([_pieces(batch) for batch in images.split(1000)])  # bounds the memory
-    measures = slant, proportion, thickness, area, pieces.float()
-    return dict(zip(["slant", "proportion", "thickness", "ink", "pieces"], measures, strict=True))
+    return (perimeter - (perimeter**2 - 16 * ink.sum((1, 2))).clamp(min=0).sqrt()) / 4
 
 
 def _extent(profile):
@@ -122,7 +127,7 @@ def compare(images, labels, references, reference_labels):
         middle = usual["slant"].median(), usual["proportion"].median()
         forms, known_forms = _forms(images[chosen], own, *middle), _forms(known, usual, *middle)
         own |= _differences(forms, known_forms)
-        usual |= _differences(known_forms, known_forms, same=True)
+        usual |= _differences(known_forms, known_forms)
 
         own, usual = (torch.stack([m[trait] for trait in TRAITS], 1) for m in (own, usual))
         low, median, high = usual.quantile(torch.tensor([TAIL, 0.5, 1 - TAIL]), 0)
@@ -151,14 +156,14 @@ def _forms(images, measures, slant, proportion):
     return images[:, None].float() / 255, reshape(images, measures, slant, proportion)
 
 
-def _differences(forms, reference_forms, same=False):
-    """Missing and extra ink; `same` compares the references with one another, none with itself."""
+def _differences(forms, reference_forms):
+    """Missing and extra ink; what is compared with itself is not its own reference."""
     missing, extra = [], []
     for images, references in zip(forms, reference_forms, strict=True):
         # Half the resolution finds neighbours that are as good, in a quarter of the time.
         a, b = (F.avg_pool2d(ink, 2).flatten(1) for ink in (images, references))
         nearness = a @ b.T - (b**2).sum(1) / 2  # orders as the Euclidean distance does
-        if same:
+        if images is references:
             nearness.fill_diagonal_(-math.inf)
         nearest = references[nearness.topk(NEIGHBOURS).indices].mean(1)
         missing.append(_uncovered(nearest, images))

@@ -53,8 +53,13 @@ def test_more_severe_is_further_from_clean(cause, digits):
 
 
 def test_a_side_is_as_often_the_one_as_the_other(digits):
-    signs = distort.either_way(digits, 10, torch.Generator().manual_seed(0))
-    assert set(signs.tolist()) == {-10.0, 10.0} and 200 < (signs > 0).sum() < 400
+    for cause in "rotation", "slant":
+        found = apply(robustness.CAUSES[cause][0], 10, digits)
+        left, right = (
+            (distort.warp(digits, distort.affine(**{cause: side})) - found).abs().amax((1, 2, 3))
+            for side in (-10, 10)
+        )
+        assert torch.minimum(left, right).max() < 1e-4 and 200 < (right < left).sum() < 400
 
 
 @pytest.mark.parametrize("pixels", [6, 12])

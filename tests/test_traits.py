@@ -7,16 +7,17 @@ import torch
 from conftest import MNIST
 
 import data
-from digits import distort, synthetic, traits
+import robustness
+from digits import synthetic, traits
 from digits.distort import PIXEL
 from plumbing import sources
 
-# What is done to digits, how severely, the pixels it changes at least, and the trait it leaves.
+# By the cause in robustness.py: how severe, the pixels it changes at least, the trait it leaves.
 CAUSES = {
-    "slanted": (distort.lean, 30, 0, "slant"),
-    "narrowed": (distort.widen, 0.6, 0, "proportion"),
-    "wiped": (distort.wipe_disc, 10, 15, "missing ink"),
-    "struck": (distort.add_line, 14, 14, "extra ink"),
+    "slant": (30, 0, "slant"),
+    "width": (0.6, 0, "proportion"),
+    "occlusion": (10, 15, "missing ink"),
+    "stray line": (14, 14, "extra ink"),
 }
 
 
@@ -37,14 +38,13 @@ def share_named(cause, images, labels, references):
     Clean images show no trait, and their slant and proportion are in the middle half of their
     class: else the distortion may take a digit from one ordinary slant to another.
     """
-    function, severity, least, trait = CAUSES[cause]
+    severity, least, trait = CAUSES[cause]
     before = traits.compare(images, labels, *references)
     clean = (traits.outstanding(before) < 0) & ((before.shares[:, :2] - 0.5).abs() < 0.25).all(1)
-    ink = images[:, None].float() / 255
-    changed = function(ink, severity, torch.Generator().manual_seed(0))
-    chosen = clean & ((changed - ink).abs().sum((1, 2, 3)) >= least)
+    changed = robustness.distorted(images, cause, severity)
+    chosen = clean & ((changed.float() - images).abs().sum((1, 2)) >= 255 * least)
     assert chosen.sum() > 0.1 * len(images)
-    after = traits.compare(to_bytes(changed)[chosen], labels[chosen], *references)
+    after = traits.compare(changed[chosen], labels[chosen], *references)
     return (traits.outstanding(after) == list(traits.TRAITS).index(trait)).float().mean().item()
 
 
@@ -136,7 +136,7 @@ def test_drawn_digits_rarely_show_a_trait_and_whatever_else_is_compared(drawn):
 
 # Drawn digits vary more than written ones, in slant and proportion above all.
 @pytest.mark.parametrize(
-    "cause, share", [("slanted", 0.6), ("narrowed", 0.5), ("wiped", 0.9), ("struck", 0.6)]
+    "cause, share", [("slant", 0.6), ("width", 0.5), ("occlusion", 0.9), ("stray line", 0.6)]
 )
 def test_causes_are_named_on_drawn_digits(cause, share):
     references = synthetic.generate(2000, seed=3)
