@@ -46,23 +46,18 @@ def test_the_identity_changes_nothing(digits):
     assert (warp(digits) - digits).abs().max() <= ROUNDING
 
 
-@pytest.mark.parametrize("degrees", [-30.0, 10.0, 20.0])
-def test_a_slanted_bar_leans_by_the_angle(degrees):
-    _, _, _, _, xy, yy = measure(warp(bar(), slant=degrees))
+@pytest.mark.parametrize("degrees", [-40.0, -15.0, 0.0, 10.0, 30.0])
+def test_a_slanted_bar_leans_by_the_angle_is_measured_and_put_upright(degrees):
+    leaning = warp(bar(), slant=degrees)
+    top, bottom = leaning[0, 0, [8, 19]] @ distort.PIXEL
+    assert np.sign(round((top - bottom).item(), 3)) == np.sign(degrees)
+    *_, xy, yy = measure(leaning)
     # Of a sheared upright bar: mean x at height y is -tan(angle) y, y down.
     assert math.degrees(math.atan(-xy / yy)) == pytest.approx(degrees, abs=0.3)
-    top, bottom = warp(bar(), slant=degrees)[0, 0, [8, 19]] @ distort.PIXEL
-    assert (top > bottom) == (degrees > 0)
-
-
-@pytest.mark.parametrize("degrees", [-40.0, -15.0, 0.0, 10.0, 30.0])
-def test_a_leaning_bar_is_measured_and_put_upright(degrees):
-    leaning = warp(bar(), slant=degrees)
     tangent, middle = distort.measure_slant(leaning)
     assert tangent.atan().rad2deg().item() == pytest.approx(degrees, abs=0.3)
     assert middle == pytest.approx(0, abs=1e-3)
-    upright = distort.deslant(warp(leaning, right=3, down=-4))
-    mass, x, y, xx, xy, yy = measure(upright)
+    mass, x, y, xx, xy, yy = measure(distort.deslant(warp(leaning, right=3, down=-4)))
     assert xy / yy == pytest.approx(0, abs=0.01) and mass == pytest.approx(measure(bar())[0], 1e-3)
     assert (x, y) == (pytest.approx(3, abs=0.02), pytest.approx(-4, abs=0.02))
     assert xx == pytest.approx(measure(bar())[3], abs=0.5)  # as narrow, but for interpolation
@@ -119,12 +114,10 @@ def test_the_order_is_stretch_slant_turn_shift():
     def from_result_to_image(**parameters):
         return np.vstack([distort.affine(**parameters)[0].double().numpy(), [0, 0, 1]])
 
-    steps = (
-        *({"width": 0.8, "height": 1.1}, {"slant": 15.0}),
-        *({"rotation": 25.0}, {"right": 2.0, "down": 1.0}),
-    )
+    stretch, shift = {"width": 0.8, "height": 1.1}, {"right": 2.0, "down": 1.0}
+    steps = stretch, {"slant": 15.0}, {"rotation": 25.0}, shift
     one_by_one = np.linalg.multi_dot([from_result_to_image(**step) for step in steps])
-    together = from_result_to_image(**{name: x for step in steps for name, x in step.items()})
+    together = from_result_to_image(**stretch, slant=15.0, rotation=25.0, **shift)
     assert np.abs(one_by_one - together).max() < 1e-5
 
 
@@ -138,39 +131,31 @@ def test_each_image_has_its_own_parameters(digits):
 
 def test_a_patch_is_wiped_out_and_nothing_else():
     images = torch.rand(3, 1, 28, 28) + 1
-    corners = [
-        ((-3.5, -1.0), (2.0, 4.0)),
-        ((-20.0, -20.0), (-10.0, 20.0)),
-        ((1.0, 1.0), (1.2, 9.0)),
-    ]
-    low, high = (torch.tensor(side) for side in zip(*corners, strict=True))
+    low = torch.tensor([[-3.5, -1.0], [-20.0, -20.0], [1.0, 1.0]])  # x, y
+    high = torch.tensor([[2.0, 4.0], [-10.0, 20.0], [1.2, 9.0]])
     wiped = distort.occlude(images, low, high)
-    for image, result, (low, high) in zip(images, wiped, corners, strict=True):
-        for row in range(28):
-            for column in range(28):
-                inside = low[0] < column - 13.5 < high[0] and low[1] < row - 13.5 < high[1]
-                assert result[0, row, column] == (0 if inside else image[0, row, column])
+    for n, row, column in np.ndindex(3, 28, 28):
+        place = torch.tensor([column, row]) - 13.5
+        inside = (low[n] < place).all() and (place < high[n]).all()
+        assert wiped[n, 0, row, column] == (0 if inside else images[n, 0, row, column])
     assert (wiped == 0).sum((1, 2, 3)).tolist() == [25, 4 * 28, 0]
 
 
 def test_a_pen_inks_what_is_nearer_to_its_line_than_its_radius():
-    ends = np.array([[-8.0, -6.0], [7.0, 5.0]])
-    steps = torch.linspace(0, 1, 31)[:, None]
-    points = (torch.tensor(ends[0]) * (1 - steps) + torch.tensor(ends[1]) * steps)[None].float()
-    along = (ends[1] - ends[0]) / np.linalg.norm(ends[1] - ends[0])
+    first, last = np.array([-8.0, -6.0]), np.array([7.0, 5.0])
+    points = torch.from_numpy(np.linspace(first, last, 31, dtype=np.float32))[None]
+    along = (last - first) / np.linalg.norm(last - first)
     across = np.array([-along[1], along[0]])
     for radius in (0.8, 1.5, 3.0):
         ink = distort.pen(points[:, :-1], points[:, 1:], torch.tensor([radius]))
         assert ink.shape == (1, 1, 28, 28)
         for row, column in np.ndindex(28, 28):
             place = np.array([column, row]) - 13.5
-            distance = abs(place @ across)
-            if (ends[0] @ along + 2) < place @ along < (ends[1] @ along - 2):  # beside the line
-                expected = np.clip(radius - distance + 0.5, 0, 1)
+            behind = max((first - place) @ along, (place - last) @ along)  # an end of the line
+            if behind < -2:
+                expected = np.clip(radius - abs(place @ across) + 0.5, 0, 1)
                 assert ink[0, 0, row, column] == pytest.approx(expected, abs=0.15)
-            elif (
-                not (ends[0] @ along - radius - 1) < place @ along < (ends[1] @ along + radius + 1)
-            ):
+            elif behind > radius + 1:
                 assert ink[0, 0, row, column] == 0
 
 
