@@ -81,18 +81,11 @@ def test_a_blank_image_and_a_flat_line_stay_as_they_are():
     assert (distort.deslant(images) - images).abs().max() <= ROUNDING
 
 
-@pytest.mark.parametrize("degrees", [-40.0, 15.0, 30.0, 80.0])
-def test_a_turned_bar_points_by_the_angle_and_keeps_its_shape(degrees):
-    mass, _, _, xx, xy, yy = measure(warp(bar(), rotation=degrees))
-    axis = 0.5 * math.degrees(math.atan2(-2 * xy, yy - xx))  # of inertia, clockwise from upright
-    assert axis == pytest.approx(degrees, abs=0.3)
-    assert mass == pytest.approx(measure(bar())[0], rel=0.02)
-
-
-def test_rotation_agrees_with_pillow(digits):
-    turned = warp(digits[:50], rotation=20.0)
-    for image, ours in zip(digits[:50, 0].numpy(), turned[:, 0].numpy(), strict=True):
-        theirs = Image.fromarray(image).rotate(-20, Image.Resampling.BILINEAR)
+@pytest.mark.parametrize("degrees", [20.0, 80.0])
+def test_rotation_agrees_with_pillow(digits, degrees):
+    rotated = warp(digits[:50], rotation=degrees)
+    for image, ours in zip(digits[:50, 0].numpy(), rotated[:, 0].numpy(), strict=True):
+        theirs = Image.fromarray(image).rotate(-degrees, Image.Resampling.BILINEAR)
         # Pillow reads no neighbour across the edge of the image, which MNIST's margin leaves empty.
         assert np.abs(np.asarray(theirs) - ours)[1:-1, 1:-1].max() < 1e-3
 
@@ -228,15 +221,6 @@ def test_only_what_a_recipe_has_is_drawn():
         assert {"patches", "strokes", "radius"} < set(more)
 
 
-def test_each_batch_has_its_share_of_patches_and_strokes():
-    blank, full = torch.zeros(200, 28, 28).byte(), torch.full((200, 28, 28), 255).byte()
-    for images, told in (full, {"occlusion": 0.4}), (blank, {"extra_writing": 0.25}):
-        split, (share,) = data.Split(images, torch.zeros(200).long(), []), told.values()
-        for batch, _ in data.Batches(split, settings(batch_size=50, **told), 1):
-            changed = ((batch - images[0, 0, 0] / 255).abs() > ROUNDING).any((1, 2, 3)).sum()
-            assert 0.7 * share * len(batch) <= changed <= share * len(batch)
-
-
 def test_what_is_drawn_in_blocks_is_drawn_for_each_image_once(digits, monkeypatch):
     monkeypatch.setattr(distort, "BLOCK", 150)  # two batches, then two more, then one
     draws, draw = [], distort.draw
@@ -256,10 +240,6 @@ def test_every_device_distorts_as_the_cpu_does(digits, device):
     expected = distort.distorted(digits, STRONG, **parameters)
     found = distort.distorted(digits.to(device), STRONG, **there).cpu()
     assert (found - expected).abs().mean() < 1e-5
-    warped = distort.warp(digits.to(device), there["matrices"]).cpu()
-    torch.testing.assert_close(
-        warped, distort.warp(digits, parameters["matrices"]), atol=1e-4, rtol=0
-    )
 
 
 def test_a_seed_and_an_epoch_decide_the_distortions(drawn):
