@@ -5,8 +5,6 @@ from plumbing import cli
 if __name__ == "__main__":
     cli.set_up()
 # isort: split
-from typing import NamedTuple
-
 import numpy as np
 import torch
 from PIL import Image
@@ -18,25 +16,14 @@ from model import advice, load_checkpoint
 from plumbing.files import check_writable, replacing
 
 
-class Prediction(NamedTuple):
-    """What the network reads in a picture: a class, or several digits from left to right."""
-
-    path: str
-    prediction: str  # class names, and a space between two lines of digits
-    probability: float  # that all of them are right
-    runner_up: str
-    runner_up_probability: float
-    probabilities: list  # of all ten classes; of several digits a list of such lists
-
-
 def stack(lines):
     """What a network takes, float32 [N, 1, 28, 28], of the images that scan.read() finds."""
     return data.to_float(torch.from_numpy(np.stack([image for line in lines for image in line])))
 
 
 @torch.inference_mode()
-def predict(model, lines, path, class_names):
-    """The Prediction of a model on the CPU for the images that scan.read() finds in a path."""
+def predict(model, lines, class_names):
+    """What a model on the CPU reads in the images that scan.read() finds, a dict for --json."""
     images = stack(lines)
     probabilities = model(images).double().softmax(1)
     (first, second), classes = (values.unbind(1) for values in probabilities.topk(2))
@@ -49,14 +36,14 @@ def predict(model, lines, path, class_names):
         names = iter([class_names[index] for index in classes.tolist()])
         return " ".join("".join(next(names) for _ in line) for line in lines)
 
-    return Prediction(
-        str(path),
-        words(classes[0]),
-        first.prod().item(),
-        words(other),
-        likely.prod().item(),
-        probabilities.tolist() if len(images) > 1 else probabilities[0].tolist(),
-    )
+    return {
+        "prediction": words(classes[0]),  # class names, and a space between two lines of digits
+        "probability": first.prod().item(),  # that all of them are right
+        "runner_up": words(other),
+        "runner_up_probability": likely.prod().item(),
+        # Of all ten classes; of several digits a list of such lists.
+        "probabilities": probabilities.tolist() if len(images) > 1 else probabilities[0].tolist(),
+    }
 
 
 @torch.inference_mode()
@@ -93,12 +80,13 @@ def main():
         check_writable(args.save_input / "image.png")
 
     cli.show(checkpoint=f"{args.checkpoint}: {checkpoint.summary}", advice=advice(checkpoint))
-    width = max(len("prediction"), *(len(name) for name in checkpoint.class_names))
+    names = checkpoint.class_names
+    width = max(len("prediction"), *(len(name) for name in names))
     print(
         f"\n{'prediction':{width}}  probability  {'runner-up':{width}}  probability  picture",
         flush=True,
     )
-    frame, digits = Frame(**checkpoint.frame), checkpoint.class_names == data.DIGITS
+    frame, digits = Frame(**checkpoint.frame), names == data.DIGITS
     predictions, failures = [], []
     for number, path in enumerate(args.image, start=1):
         try:
@@ -107,18 +95,17 @@ def main():
             failures.append(f"{path}: {error}")
             cli.complain(failures[-1])
             continue
-        found = predict(model, lines, path, checkpoint.class_names)
-        predictions.append(found._asdict())
+        found = predict(model, lines, names)
+        predictions.append({"path": str(path), **found})
         print(
-            f"{found.prediction:{width}}  {found.probability:11.2%}  "
-            f"{found.runner_up:{width}}  {found.runner_up_probability:11.2%}  {path}",
+            f"{found['prediction']:{width}}  {found['probability']:11.2%}  "
+            f"{found['runner_up']:{width}}  {found['runner_up_probability']:11.2%}  {path}",
             flush=True,  # in turn with the sentences about the others
         )
         if args.save_input:
             name = f"{number:02}_{path.stem[:50]}_28x28.png"
             with replacing(args.save_input / name) as file:
                 picture_input(model, lines).save(file, "png")
-    names = checkpoint.class_names
     cli.print_json(args.json, class_names=names, predictions=predictions, failures=failures)
     return 2 if failures else 0
 
