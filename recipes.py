@@ -44,30 +44,17 @@ class Settings:
     extra_writing: float = setting("share of images with a stray stroke", 0, 1, 0.0, "distortion")
 
     validation: int = setting(
-        "training images, the last ones, that are read in place of the test images",
-        0,
-        10**9,
-        0,
-        "run",
+        "training images, the last ones, read in place of the test images", 0, 10**9, 0, "run"
     )
-    seed: int = setting(
-        "of all that is random: weights, order, distortions", 0, 2**32 - 1, 0, "run"
-    )
+    seed: int = setting("of first weights, order and distortions", 0, 2**32 - 1, 0, "run")
     threads: int = setting("of the CPU, on which the last bits depend", 0, 10**9, 0, "machine")
     inverted: int = setting("1: the dataset's images are dark on light", 0, 1, 0, "machine")
 
 
 # Chosen on a validation split, the last 10,000 training images; "everyday" also on drawings that
 # strangers made.
-QUICK = Settings(
-    # A run has 472 steps only, so Adam's means must adapt quickly.
-    recipe="quick",
-    epochs=4,
-    batch_size=512,
-    learning_rate=0.02,
-    beta1=0.6,
-    beta2=0.9,
-)
+# A run of quick has 472 steps only, so Adam's means must adapt quickly.
+QUICK = Settings(recipe="quick", epochs=4, batch_size=512, learning_rate=0.02, beta1=0.6, beta2=0.9)
 ACCURATE = Settings(
     recipe="accurate",
     epochs=100,
@@ -81,11 +68,10 @@ ACCURATE = Settings(
 )
 # To read what people write: MNIST's writers are Americans of the 1990s, all with the same pens.
 EVERYDAY = replace(ACCURATE, recipe="everyday", epochs=150, drawn=15_000, deslant=1)
-ROBUST = Settings(
+ROBUST = replace(
+    ACCURATE,
     recipe="robust",
     epochs=200,
-    batch_size=512,
-    learning_rate=0.01,
     rotation=30,
     slant=25,
     smallest=0.55,
@@ -117,23 +103,27 @@ def describe(settings, group):
     return ", ".join(f"{name.replace('_', ' ')} {getattr(settings, name):.10g}" for name in names)
 
 
-def complete(settings):
-    """The settings in a checkpoint, a dict, with the defaults of those that it lacks.
+def complete(state):
+    """The state in a checkpoint, a dict, with all settings: defaults for those that it lacks.
 
     ValueError where one has a value that no flag takes.
     """
-    # As earlier versions called them; at first the distortion stood apart.
-    earlier = {"recipe": settings.get("name"), "inverted": settings.get("turned", 0)}
-    settings = {**earlier, **settings, **settings.get("distortion", {})}
-    if type(settings["recipe"]) is not str:
+    # As earlier versions called them; at first the distortion and the seed stood apart.
+    saved = state.pop("recipe", None) or state.get("settings")
+    distortion = saved.get("distortion", {}) if isinstance(saved, dict) else None
+    if not isinstance(distortion, dict):
+        raise ValueError("it has no settings")
+    earlier = {"recipe": saved.get("name"), "inverted": saved.get("turned", 0)}
+    saved = {**earlier, "seed": state.pop("seed", 0), **saved, **distortion}
+    if type(saved["recipe"]) is not str:
         raise ValueError("its recipe has no name")
-    found = {"recipe": settings["recipe"]}
+    settings = {"recipe": saved["recipe"]}
     for each in numbers():
-        value = found[each.name] = settings.get(each.name, each.default)
+        value = settings[each.name] = saved.get(each.name, each.default)
         low, high = each.metadata["range"]
         if type(value) not in {int, each.type} or not low <= value <= high:
             raise ValueError(f"its {each.name} is {value!r}")
-    return found
+    return state | {"settings": settings}
 
 
 def seeds(text):

@@ -46,18 +46,20 @@ def train(model, optimizer, split, settings, done=0):
         yield epoch, total.item() / split.epoch
 
 
-def train_and_save(path, settings, training, test, facts, before=None, after_epoch=None):
+def train_and_save(path, settings, training, test, facts, before=None, show_epochs=True):
     """Train a network and save it at a path; (its Checkpoint, seconds in the training loop).
 
     The data.Splits are on the device, and the facts are what the Checkpoint is to say of the data.
-    `before` is the Checkpoint to go on from; after_epoch is called with each entry of the history.
+    `before` is the Checkpoint to go on from; show_epochs: print a line after each.
     """
     torch.manual_seed(settings.seed)
     model = MLP(settings.deslant).to(training.images.device)
     optimizer = Adam(model, settings.beta1, settings.beta2)
+    history = []
     if before:
         resume.restore(path, before, model, optimizer, training)
-    history = list(before.history) if before else []
+        history = list(before.history)
+    facts = {**facts, "settings": asdict(settings)}
     start = epoch_start = time.perf_counter()
     with resume.saving(path, settings.epochs, before) as save:
         for epoch, loss in train(model, optimizer, training, settings, len(history)):
@@ -67,12 +69,10 @@ def train_and_save(path, settings, training, test, facts, before=None, after_epo
             entry = {"epoch": epoch, "loss": loss, "seconds": seconds}
             history.append(entry | {"test_accuracy": result.accuracy, "errors": result.errors})
             unfinished = optimizer if epoch < settings.epochs else None
-            checkpoint = checkpoints.snapshot(
-                model, unfinished, history, settings=asdict(settings), **facts
-            )
+            checkpoint = checkpoints.snapshot(model, unfinished, history, **facts)
             save(checkpoint)
-            if after_epoch:
-                after_epoch(**history[-1])
+            if show_epochs:
+                report.print_line(epoch, f"{loss:.4f}", history[-1])
             epoch_start = time.perf_counter()
         return checkpoint, time.perf_counter() - start
 
@@ -112,10 +112,10 @@ def choose_settings(args):
     return recipes.Settings(**before.settings), before
 
 
-def choose_paths(args):
+def choose_paths(args, seed):
     """{seed: the file of its network}; InputError where one could not be written."""
     name = args.checkpoint
-    paths = {n: name.parent / f"{name.stem}-{n}{name.suffix}" for n in args.seeds} or {None: name}
+    paths = {n: name.parent / f"{name.stem}-{n}{name.suffix}" for n in args.seeds} or {seed: name}
     for path in (name, *paths.values()):
         check_writable(path)
     return paths
@@ -143,7 +143,7 @@ def main():
         cli.show(finished=f"{before.summary}; there is nothing left to do")
         summary = report.summarize(args.checkpoint, before, 0.0, device)
         return report.print_end([summary], before.judged_by, args.json)
-    paths = choose_paths(args)
+    paths = choose_paths(args, settings.seed)
 
     # Before the images, because a first run decodes or even downloads them.
     asked_for = data.MNIST if args.dataset is None else args.dataset
@@ -163,12 +163,11 @@ def main():
     report.print_head(test.name, args.seeds)
     summaries = []
     for seed, path in paths.items():
-        own = settings if seed is None else replace(settings, seed=seed)
-        after_epoch = None if args.seeds else report.print_epoch
-        end = train_and_save(path, own, training, test, facts, before, after_epoch)
+        own = replace(settings, seed=seed)
+        end = train_and_save(path, own, training, test, facts, before, not args.seeds)
         summaries.append(report.summarize(path, *end, device))
         if args.seeds:
-            report.print_seed(seed, summaries[-1])
+            report.print_line(seed, "", summaries[-1])
     report.print_end(summaries, test.name, args.json, warning)
 
 

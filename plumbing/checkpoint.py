@@ -48,16 +48,12 @@ class Checkpoint:
 
     @property
     def judged_by(self):
-        return judged_by(self.settings["validation"])
+        """The kind of images that were read after each epoch: "test" or "validation"."""
+        return "validation" if self.settings["validation"] else "test"
 
     def validation(self, dataset):
         """How many of the last training images of a dataset it was judged by, in place of test."""
         return self.settings["validation"] if dataset == self.dataset else 0
-
-
-def judged_by(validation):
-    """The kind of images that are read after each epoch: "test", or else "validation"."""
-    return "validation" if validation else "test"
 
 
 def snapshot(model, optimizer, history, **facts):
@@ -66,18 +62,18 @@ def snapshot(model, optimizer, history, **facts):
     facts are the dataset, the class_names, the frame and the settings.
     """
     return Checkpoint(
-        weights={name: _copy_to_cpu(tensor) for name, tensor in model.state_dict().items()},
+        weights=_copy_to_cpu(model.state_dict().items()),
         epoch=len(history),
         history=list(history),
         test_accuracy=history[-1]["test_accuracy"],
-        optimizer={n: _copy_to_cpu(t) for n, t in optimizer.tensors()} if optimizer else {},
+        optimizer=_copy_to_cpu(optimizer.tensors()) if optimizer else {},
         versions={"python": platform.python_version(), "torch": str(torch.__version__)},
         **facts,
     )
 
 
-def _copy_to_cpu(tensor):
-    return tensor.detach().to("cpu", copy=True)
+def _copy_to_cpu(tensors):
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors}
 
 
 def save(path, checkpoint):
@@ -107,19 +103,12 @@ def read(path, complete):
         raise InputError(f"checkpoint {path}: cannot be read ({error.strerror})") from error
     try:
         state = complete(_load(content))
-        later = ", ".join(set(state) - {field.name for field in fields(Checkpoint)})
-        if not later:
-            _check(state)
+        _check(state)
     except ValueError as error:
         raise InputError(
             f"checkpoint {path}: damaged, or not written by train.py ({error}); train anew (make "
             "train) or give another --checkpoint"
         ) from error
-    if later:
-        raise InputError(
-            f"checkpoint {path}: written by a later version of this project, which saves {later}; "
-            "get that version (git pull)"
-        )
     return Checkpoint(**state)
 
 
@@ -162,20 +151,24 @@ def _check(state):
         if not holds:
             raise ValueError(problem)
 
+    later = state.keys() - {field.name for field in fields(Checkpoint)}
+    check(not later, f"a later version saves {', '.join(sorted(later))}: get that with git pull")
     for field in fields(Checkpoint):
         value = state.get(field.name)
         check(isinstance(value, field.type), f"its {field.name} is no {field.type.__name__}")
-    weights, names, history = state["weights"], state["class_names"], state["history"]
-    check(all(map(torch.is_tensor, weights.values())), "its weights are not tensors")
-    check({*map(type, weights)} <= {str}, "its weights have no names")
+    for name, value in (*state["weights"].items(), *state["optimizer"].items()):
+        check(torch.is_tensor(value) and type(name) is str, f"its {name} is not a tensor")
+        # One that is not contiguous may be of any size, whatever the size of the file.
+        finite = value.is_contiguous() and value.isfinite().all()
+        check(finite, f"its {name} has other than finite numbers")
+    names, history = state["class_names"], state["history"]
     check([*map(type, names)] == [str] * 10, "its class names are not ten strings")
     check({*map(type, history)} == {dict}, "its history is not a list of dicts")
-    epochs = [*range(1, len(history) + 1)]
-    check([e.get("epoch") for e in history] == epochs, "its history has other epochs")
+    epochs = [entry.get("epoch") for entry in history]
+    check(epochs == [*range(1, len(history) + 1)], "its history has other epochs")
     check(state["epoch"] == len(history), "its history has another number of epochs")
-    for loss, accuracy, errors in (
-        [entry.get(name) for name in ("loss", "test_accuracy", "errors")] for entry in history
-    ):
+    for entry in history:
+        loss, accuracy, errors = map(entry.get, ("loss", "test_accuracy", "errors"))
         numbers = type(loss) is type(accuracy) is float and 0 <= loss < 1e39 and 0 <= accuracy <= 1
         check(numbers, "its history has a loss or an accuracy that cannot be")
         check(type(errors) is int, "its history has no number of errors")

@@ -16,7 +16,8 @@ from pathlib import Path
 from plumbing import openmp
 
 # How PyTorch reports that memory is short or a device fails, mostly as a RuntimeError.
-MACHINE = re.compile("(CUDA|HIP|XPU|cuDNN) error|CUBLAS_STATUS|out of memory|allocate memory")
+MACHINE = re.compile("(CUDA|HIP|XPU|cuDNN) error|CUBLAS_STATUS|out of memory")
+MEMORY = "allocate memory"  # of the CPU
 
 # Windows has no SIGHUP.
 SIGNALS = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
@@ -102,12 +103,10 @@ def add_dataset(parser, without="the one that the checkpoint names"):
     )
 
 
-def add_checkpoint(parser, **settings):
+def add_checkpoint(parser, help="file of the trained network", **settings):
     """Add --checkpoint, with other settings of argparse than those of one file."""
-    usual = {"type": path, "default": Path("checkpoint.pt"), "help": "file of the trained network"}
-    settings = usual | settings
-    settings["help"] += " (default: checkpoint.pt)"
-    parser.add_argument("--checkpoint", **settings)
+    settings = {"type": path, "default": Path("checkpoint.pt")} | settings
+    parser.add_argument("--checkpoint", help=f"{help} (default: checkpoint.pt)", **settings)
 
 
 def between(low, high, kind=float):
@@ -117,8 +116,8 @@ def between(low, high, kind=float):
         try:
             value = kind(text)
         except ValueError:
-            value = None
-        if value is None or not low <= value <= high:
+            value = math.nan
+        if not low <= value <= high:
             noun = "whole number" if kind is int else "number"
             limits = f"from {low:.10g} to {high:.10g}"
             raise argparse.ArgumentTypeError(f"{text!r} is not a {noun} {limits}")
@@ -145,11 +144,10 @@ def sentence(error):
     return " ".join(str(error).split())[:500]
 
 
-def complain(problem, cause=None):
+def complain(problem):
     """Say what is wrong in one sentence on standard error; DEBUG=1 shows the traceback first."""
-    cause = problem if isinstance(problem, BaseException) else cause
-    if cause and os.environ.get("DEBUG", "0") not in ("", "0"):
-        traceback.print_exception(cause)
+    if sys.exc_info()[0] and os.environ.get("DEBUG", "0") not in ("", "0"):
+        traceback.print_exc()
     print(f"{Path(sys.argv[0]).name}: {sentence(problem)}", file=sys.stderr)
 
 
@@ -176,7 +174,7 @@ def run(main):
         if isinstance(error, BrokenPipeError):
             # The reader has gone (`train.py | head`): what Python flushes at exit must not fail.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        complain(problem, error)
+        complain(problem)
     if code:
         sys.exit(code)
 
@@ -190,10 +188,8 @@ def _explain(error):
     if isinstance(error, (OSError, FloatingPointError)):
         return 1, error
     reason = str(error).split("\n")[0]  # The rest is about debugging PyTorch.
-    if isinstance(error, MemoryError):
-        return 1, f"not enough memory: {reason}"
-    if not (isinstance(error, RuntimeError) and MACHINE.search(str(error))):
-        return None, None
-    if "allocate memory" in reason:
-        return 1, f"{reason}; close other programs, or train with a smaller --batch-size"
-    return 1, f"{reason}; free the device, or leave it for the CPU (--device cpu)"
+    if isinstance(error, RuntimeError) and MACHINE.search(str(error)):
+        return 1, f"{reason}; free the device, or leave it for the CPU (--device cpu)"
+    if isinstance(error, MemoryError) or isinstance(error, RuntimeError) and MEMORY in reason:
+        return 1, f"not enough memory: {reason}; close other programs, or lower --batch-size"
+    return None, None

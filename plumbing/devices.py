@@ -34,28 +34,25 @@ def choose(name, threads=None):
     if threads:
         torch.set_num_threads(threads)
         os.environ["OMP_NUM_THREADS"] = str(threads)  # of processes that this one starts
-    devices = {"cpu": torch.device("cpu")}
+    names = ["cpu"]
     with warnings.catch_warnings(record=True) as warned:  # of an outdated driver, say
         warnings.simplefilter("always")
         if torch.accelerator.is_available():
-            kind = torch.accelerator.current_accelerator().type
-            for index in range(torch.accelerator.device_count()):
-                devices[f"{kind}:{index}"] = torch.device(kind, index)
-            devices = {kind: torch.device(kind)} | devices
-        best = next(iter(devices))
-        if name not in devices and name != "auto":
+            kind, count = torch.accelerator.current_accelerator(), torch.accelerator.device_count()
+            names = [kind.type, *(f"{kind.type}:{index}" for index in range(count)), "cpu"]
+        if name not in ("auto", *names):
             raise cli.InputError(
                 f"--device {name} is not available: PyTorch {torch.__version__} sees "
-                f"{', '.join(devices)} on this machine"
+                f"{', '.join(names)} on this machine"
             )
-        device = devices[best if name == "auto" else name]
+        device = torch.device(names[0] if name == "auto" else name)
         problem = _problem(device)
     if problem and name != "auto":
         raise cli.InputError(f"--device {name} cannot be used: {problem}; type --device cpu")
     if problem:
-        device = devices["cpu"]
-        cli.complain(f"{best} cannot be used, so this runs on the CPU: {problem}")
-    elif device.type == "cpu" and name == "auto" and warned:
+        cli.complain(f"{device} cannot be used, so this runs on the CPU: {problem}")
+        return torch.device("cpu")
+    if device.type == "cpu" and name == "auto" and warned:
         cli.complain(f"this runs on the CPU: {warned[0].message}")
     return device
 

@@ -12,13 +12,10 @@ def print_head(kind, seeds):
     print(f"\n{first}  {kind:>13}  errors  seconds")
 
 
-def print_epoch(epoch, loss, seconds, test_accuracy, errors):
-    print(f"{epoch:5}  {loss:6.4f}  {test_accuracy:13.2%}  {errors:6,}  {seconds:7.2f}", flush=True)
-
-
-def print_seed(seed, summary):
-    accuracy, errors, seconds = (summary[n] for n in ("test_accuracy", "errors", "seconds"))
-    print(f"{seed:5}          {accuracy:13.2%}  {errors:6,}  {seconds:7.2f}", flush=True)
+def print_line(number, loss, results):
+    """Print a line of the table: of an epoch, with its loss as text, or of a seed, without one."""
+    accuracy, errors, seconds = (results[n] for n in ("test_accuracy", "errors", "seconds"))
+    print(f"{number:5}  {loss:6}  {accuracy:13.2%}  {errors:6,}  {seconds:7.2f}", flush=True)
 
 
 def summarize(path, checkpoint, seconds, device):
