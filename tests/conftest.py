@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 from dataclasses import asdict, replace
@@ -85,6 +86,13 @@ def run(monkeypatch, capsys):
 
     yield run
     print(*shown, sep="\n")
+
+
+def python(code, **environment):
+    """(exit code, stdout, stderr) of a Python that runs code in the current folder."""
+    command, environment = [sys.executable, "-c", code], os.environ | environment
+    shown = subprocess.run(command, env=environment, capture_output=True, text=True)
+    return shown.returncode, shown.stdout, shown.stderr
 
 
 @pytest.fixture(scope="module")

@@ -1,17 +1,8 @@
 """The scripts in a notebook, and what they are made of in a program of someone else's."""
 
-import subprocess
-import sys
-
-from conftest import ROOT, save_network
+from conftest import ROOT, python, save_network
 
 from model import MLP
-
-
-def python(code):
-    """(exit code, stdout, stderr) of a Python that runs code in the current folder."""
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    return shown.returncode, shown.stdout, shown.stderr
 
 
 def test_a_notebook_keeps_its_handlers_and_may_run_a_script_again_and_again(dataset):
