@@ -1,12 +1,11 @@
 """Devices that cannot be used, and how many threads of a CPU are."""
 
-import subprocess
-import sys
 import warnings
 
+import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import python
 
 import train
 from plumbing import devices, openmp
@@ -30,15 +29,14 @@ def test_auto_says_why_an_accelerator_is_not_used_and_takes_the_cpu(run, dataset
     assert "meta tensor" in err and err.count("\n") == 1
 
 
-@pytest.mark.parametrize("name", ["meta", "meta:0"])
-def test_a_named_device_that_cannot_be_used_is_refused(run, dataset, accelerator, name):
+@pytest.mark.parametrize(
+    "name, reason",
+    [*((n, "cannot be used: ") for n in ("meta", "meta:0")), ("meta:1", "sees meta")],
+)
+def test_a_named_device_that_cannot_be_used_is_refused(run, dataset, accelerator, name, reason):
     code, out, err = run(train.main, "--dataset", "digits", "--device", name)
-    assert (code, out) == (2, "")
-    assert err.startswith(f"train.py: --device {name} cannot be used: ") and err.count("\n") == 1
-    assert "--device cpu" in err
-    assert run(train.main, "--dataset", "digits", "--device", "meta:1")[2].startswith(
-        f"train.py: --device meta:1 is not available: PyTorch {torch.__version__} sees meta, "
-    )
+    assert (code, out) == (2, "") and err.count("\n") == 1
+    assert f"--device {name} " in err and reason in err
 
 
 def test_an_accelerator_that_computes_something_else_is_not_used(monkeypatch, accelerator):
@@ -91,10 +89,11 @@ def test_a_device_that_fails_later_ends_in_a_sentence(run, monkeypatch, dataset,
     assert problem.split("\n")[0] in err and way_out in err
 
 
-def test_memory_that_there_is_not_ends_in_a_sentence(run, monkeypatch, dataset):
-    monkeypatch.setattr(train.F, "cross_entropy", lambda *args: torch.empty(2**50))
+@pytest.mark.parametrize("make", [torch.empty, lambda bytes: np.empty(8 * bytes)])
+def test_more_memory_than_the_machine_has_ends_in_a_sentence(run, monkeypatch, dataset, make):
+    monkeypatch.setattr(train.F, "cross_entropy", lambda *args: make(2**50))
     code, _, err = run(train.main, "--dataset", "digits", "--epochs", 1)
-    assert code == 1 and "allocate memory" in err and err.count("\n") == 1
+    assert code == 1 and "not enough memory: " in err and err.count("\n") == 1
 
 
 def test_a_mistake_in_the_program_keeps_its_traceback(run, monkeypatch, dataset):
@@ -153,11 +152,8 @@ def test_as_many_threads_as_the_quota_allows(monkeypatch, quota, threads):
     assert "GOMP_SPINCOUNT" not in openmp.os.environ
 
 
-def test_openmp_is_set_before_pytorch_reads_it():
-    code = "from plumbing import cli; cli.set_up(); import torch; print(torch.get_num_threads())"
-    call = f"from plumbing import openmp; openmp.cpu_quota = lambda: 1; {code}"
-    environment = {"PYTHONPATH": str(ROOT)}
-    shown = subprocess.run(
-        [sys.executable, "-c", call], env=environment, capture_output=True, text=True
-    )
-    assert (shown.stdout, shown.stderr) == ("1\n", "")
+def test_openmp_is_set_before_pytorch_reads_it(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    quota = "from plumbing import cli, openmp; openmp.cpu_quota = lambda: 1; cli.set_up()"
+    code = f"{quota}; import torch; print(torch.get_num_threads())"
+    assert python(code) == (0, "1\n", "")

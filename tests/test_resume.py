@@ -15,7 +15,7 @@ import recipes
 import train
 from model import load_checkpoint
 from plumbing import checkpoint as checkpoints
-from plumbing import files, resume
+from plumbing import cli, files, resume
 
 FLAGS = ["--dataset", "digits", "--batch-size", 100, "--seed", 3]  # 5 steps an epoch
 CHECKPOINT = Path("checkpoint.pt")
@@ -50,6 +50,28 @@ def cut(monkeypatch):
     return cut
 
 
+@pytest.fixture
+def unfinished(run, dataset, cut):
+    """The bytes of the checkpoint of a run that was cut in the second of its four epochs."""
+    cut(7)
+    assert run(train.main, *FLAGS, "--epochs", 4)[0] == 130
+    return CHECKPOINT.read_bytes()
+
+
+@pytest.fixture
+def refused(run):
+    """refused(*flags): the sentence with which train.py refuses to resume, and changes nothing."""
+
+    def refused(*flags):
+        before = CHECKPOINT.exists() and CHECKPOINT.read_bytes()
+        code, _, err = run(train.main, "--resume", *flags)
+        assert code == 2 and err.count("\n") == 1
+        assert before == (CHECKPOINT.exists() and CHECKPOINT.read_bytes())
+        return err
+
+    return refused
+
+
 @pytest.mark.parametrize("recipe", recipes.RECIPES)
 def test_wherever_it_is_cut_it_ends_with_the_same_weights(run, dataset, cut, recipe):
     drawn = 100 if recipes.RECIPES[recipe].drawn else 0
@@ -61,10 +83,8 @@ def test_wherever_it_is_cut_it_ends_with_the_same_weights(run, dataset, cut, rec
         CHECKPOINT.unlink()
         cut(step)
         code, _, err = run(train.main, *flags)
-        assert code == 130 and err == (
-            f"train.py: interrupted; {step // steps} of 4 epochs are saved, go on with: "
-            "make train ARGS=--resume CHECKPOINT=checkpoint.pt\n"
-        )
+        assert code == 130 and f"{step // steps} of 4 epochs are saved" in err
+        assert err.endswith("make train ARGS=--resume CHECKPOINT=checkpoint.pt\n")
         code, out, err = run(train.main, "--resume")
         assert (code, err) == (0, "") and f"resuming    checkpoint.pt after {step // steps}" in out
         assert same(state(), whole)
@@ -118,7 +138,7 @@ def test_in_the_first_epoch_nothing_is_saved(run, dataset, cut):
     CHECKPOINT.write_text("mine")
     cut(3)
     code, _, err = run(train.main, *FLAGS)
-    assert (code, err) == (130, "train.py: interrupted in the first epoch, nothing is saved\n")
+    assert code == 130 and "nothing is saved" in err and err.count("\n") == 1
     assert CHECKPOINT.read_text() == "mine"
 
 
@@ -137,9 +157,7 @@ def long_run(tmp_path_factory, drawn):
         return state()
 
 
-@pytest.mark.parametrize(
-    "end", [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGKILL")]
-)
+@pytest.mark.parametrize("end", [*cli.SIGNALS, signal.SIGKILL])
 def test_a_process_that_is_ended_can_go_on(run, dataset, long_run, end):
     process = start(run_train, *LONG)
     wait_for(lambda: Path("out").exists() and "\n   20  " in Path("out").read_text(), process)
@@ -188,33 +206,21 @@ def test_the_same_seed_gives_the_same_weights_in_another_process(run, dataset):
         (["--rotation", 7], "--rotation 20, not --rotation 7.0"),
     ],
 )
-def test_other_settings_are_refused(run, dataset, cut, flags, sentence):
-    cut(7)
-    run(train.main, *FLAGS, "--epochs", 4)
-    before = CHECKPOINT.read_bytes()
-    code, _, err = run(train.main, "--resume", *flags)
-    assert code == 2 and sentence in err and err.count("\n") == 1
-    assert CHECKPOINT.read_bytes() == before
+def test_other_settings_are_refused(run, unfinished, refused, flags, sentence):
+    assert sentence in refused(*flags)
     run_on = ["--resume", "--seed", 3, "--recipe", "accurate", "--device", "cpu"]  # as they were
     assert run(train.main, *run_on)[0] == 0
 
 
-def test_a_finished_run_says_so_and_changes_nothing(run, dataset):
-    code, _, err = run(train.main, "--resume")
-    assert code == 2 and str(CHECKPOINT) in err  # there is no run yet
+def test_a_finished_run_says_so_and_changes_nothing(run, dataset, refused):
+    assert str(CHECKPOINT) in refused()  # there is no run yet
     run(train.main, *FLAGS, "--epochs", 2)
     before = CHECKPOINT.read_bytes()
     code, out, err = run(train.main, "--resume", "--json")
     assert (code, err) == (0, "") and "2 epochs of recipe accurate" in out
     assert json.loads(out.splitlines()[-1])["epochs"] == 2
-    code, _, err = run(train.main, "--resume", "--epochs", 3)
-    assert code == 2 and "--epochs 2, not --epochs 3" in err
+    assert "--epochs 2, not --epochs 3" in refused("--epochs", 3)
     assert CHECKPOINT.read_bytes() == before
-
-
-def change(**values):
-    content = torch.load(CHECKPOINT, weights_only=True)
-    torch.save(content | values, CHECKPOINT)
 
 
 @pytest.mark.parametrize(
@@ -225,41 +231,30 @@ def change(**values):
         ("layers.1.bias.exp_avg", 5),
         ("layers.3.bias.exp_avg_sq", torch.full((10,), torch.nan)),
         ("layers.1.bias.step", torch.tensor(4.0)),
+        ("layers.3.weight.exp_avg", ...),  # missing
     ],
 )
-def test_an_optimizer_that_does_not_fit_is_named(run, dataset, cut, name, value):
-    cut(7)
-    run(train.main, *FLAGS, "--epochs", 4)
-    change(optimizer=torch.load(CHECKPOINT, weights_only=True)["optimizer"] | {name: value})
-    code, _, err = run(train.main, "--resume")
-    assert code == 2 and f"its {name} " in err and err.count("\n") == 1
+def test_an_optimizer_that_does_not_fit_is_named(unfinished, refused, name, value):
+    content = torch.load(CHECKPOINT, weights_only=True)
+    content["optimizer"][name] = value
+    if value is ...:
+        del content["optimizer"][name]
+    torch.save(content, CHECKPOINT)
+    assert f"its {name} " in refused()
 
 
-def test_another_dataset_of_the_same_name_is_refused(run, dataset, cut, drawn):
+def test_another_dataset_of_the_same_name_is_refused(dataset, unfinished, refused, drawn):
     images, labels = list(drawn[0].numpy()), drawn[1].tolist()
-
-    def refused(problem):
-        code, _, err = run(train.main, "--resume")
-        return code == 2 and problem in err and err.count("\n") == 1
-
-    cut(7)
-    run(train.main, *FLAGS, "--epochs", 4)
     write_split(dataset / "train.parquet", images[:350], labels[:350])
-    assert refused("1 epochs of 350 images")
+    assert "350 images" in refused()
     for split in ("train", "test"):
         write_split(dataset / f"{split}.parquet", images[:500], labels[:500], names="abcdefghij")
-    assert refused("list of classes")
+    assert "list of classes" in refused()
     for split in ("train", "test"):
         write_split(dataset / f"{split}.parquet", [255 - x for x in images[:500]], labels[:500])
-    assert refused("side of light and dark")
-
-
-def test_a_dataset_smaller_than_a_batch_is_refused(run, dataset, cut, drawn):
-    cut(1)
-    run(train.main, "--dataset", "digits", "--epochs", 4)  # in batches of all 500
-    write_split(dataset / "train.parquet", list(drawn[0][:350].numpy()), drawn[1][:350].tolist())
-    code, _, err = run(train.main, "--resume")
-    assert code == 2 and "a batch size of 500 exceeds the 350 training images" in err
+    assert "side of light and dark" in refused()
+    write_split(dataset / "train.parquet", images[:50], labels[:50])
+    assert "batch size of 100 exceeds the 50 training images" in refused()
 
 
 # When it is saved.
@@ -312,8 +307,7 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(run, dataset, 
     rates = iter([0.01] * 12 + [float("inf")] * 100)
     monkeypatch.setattr(train.recipes, "learning_rate", lambda *args: next(rates))
     code, _, err = run(train.main, *FLAGS, "--epochs", 6)
-    assert code == 1 and "the loss of epoch 3 is nan at a learning rate of up to 0.01" in err
-    assert "try a lower --learning-rate" in err
+    assert code == 1 and "the loss of epoch 3 is nan" in err and "--learning-rate" in err
     assert load_checkpoint(CHECKPOINT)[1].epoch == 2
 
 
