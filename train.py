@@ -61,28 +61,23 @@ def train_and_save(path, settings, training, test, facts, before=None, show_epoc
         history = list(before.history)
     facts = {**facts, "settings": asdict(settings)}
     start = epoch_start = time.perf_counter()
-    with resume.saving(path, settings.epochs, before) as save:
+    with resume.saving(path, before) as save:
         for epoch, loss in train(model, optimizer, training, settings, len(history)):
             seconds = time.perf_counter() - epoch_start
             result = evaluate(model, test.images, test.labels)  # which decides nothing
-            check_finite(epoch, loss, result.logits, settings.learning_rate)
+            if not (math.isfinite(loss) and result.logits.isfinite().all()):
+                raise FloatingPointError(
+                    f"the loss of epoch {epoch} is {loss} at a learning rate of up to "
+                    f"{settings.learning_rate}: nothing more is saved, try a lower --learning-rate"
+                )
             entry = {"epoch": epoch, "loss": loss, "seconds": seconds}
             history.append(entry | {"test_accuracy": result.accuracy, "errors": result.errors})
-            unfinished = optimizer if epoch < settings.epochs else None
-            checkpoint = checkpoints.snapshot(model, unfinished, history, **facts)
+            checkpoint = checkpoints.snapshot(model, optimizer, history, **facts)
             save(checkpoint)
             if show_epochs:
                 report.print_line(epoch, f"{loss:.4f}", history[-1])
             epoch_start = time.perf_counter()
         return checkpoint, time.perf_counter() - start
-
-
-def check_finite(epoch, loss, logits, highest_rate):
-    if not (math.isfinite(loss) and logits.isfinite().all()):
-        raise FloatingPointError(
-            f"the loss of epoch {epoch} is {loss} at a learning rate of up to {highest_rate}, so "
-            "nothing more is saved; try a lower --learning-rate"
-        )
 
 
 def parse_args():

@@ -29,7 +29,7 @@ class Checkpoint:
     epoch: int
     history: list  # a dict per epoch: epoch, loss, test_accuracy, errors, seconds
     test_accuracy: float
-    optimizer: dict  # of an unfinished run: what its optimizer knows, tensors by name
+    optimizer: dict  # of an unfinished run, what its Adam knows, tensors by name; else empty
     versions: dict
 
     @property
@@ -57,16 +57,17 @@ class Checkpoint:
 
 
 def snapshot(model, optimizer, history, **facts):
-    """The Checkpoint of a run as it is now; optimizer is the Adam of an unfinished one, else None.
+    """The Checkpoint of a run as it is now, with what its Adam knows if the run is unfinished.
 
     facts are the dataset, the class_names, the frame and the settings.
     """
+    unfinished = len(history) < facts["settings"]["epochs"]
     return Checkpoint(
         weights=_copy_to_cpu(model.state_dict().items()),
         epoch=len(history),
         history=list(history),
         test_accuracy=history[-1]["test_accuracy"],
-        optimizer=_copy_to_cpu(optimizer.tensors()) if optimizer else {},
+        optimizer=_copy_to_cpu(optimizer.tensors()) if unfinished else {},
         versions={"python": platform.python_version(), "torch": str(torch.__version__)},
         **facts,
     )

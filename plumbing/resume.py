@@ -14,8 +14,8 @@ SAVE_EVERY = 5  # seconds
 
 
 @contextmanager
-def saving(path, epochs, before=None):
-    """Yield save(checkpoint), to be called after each epoch of a run of so many epochs.
+def saving(path, before=None):
+    """Yield save(checkpoint), to be called after each epoch of a run.
 
     That writes the file every SAVE_EVERY seconds. The last checkpoint is written at the end of the
     block, and where Ctrl-C or a closed pipe cuts it short, with a sentence about how to go on;
@@ -26,7 +26,7 @@ def saving(path, epochs, before=None):
     def save(checkpoint):
         nonlocal latest, written
         latest = checkpoint
-        if checkpoint.epoch < epochs and time.perf_counter() - written > SAVE_EVERY:
+        if checkpoint.optimizer and time.perf_counter() - written > SAVE_EVERY:
             try:
                 checkpoints.save(path, checkpoint)
             except OSError as error:
@@ -42,8 +42,8 @@ def saving(path, epochs, before=None):
             raise type(end)("interrupted in the first epoch, nothing is saved") from None
         if latest is not before:
             checkpoints.save(path, latest)
-        sentence = f"interrupted; {latest.epoch} of {epochs} epochs are saved"
-        if latest.epoch < epochs:
+        sentence = f"interrupted; {latest.epoch} of {latest.settings['epochs']} epochs are saved"
+        if latest.optimizer:
             file = shlex.quote(str(path))
             sentence += f", go on with: make train ARGS=--resume CHECKPOINT={file}"
         raise type(end)(sentence) from None

@@ -148,13 +148,8 @@ def test_the_learning_rate_rises_to_the_highest_and_falls_to_zero():
     assert rates == sorted(rates[:peak]) + sorted(rates[peak:], reverse=True)
 
 
-def test_a_training_run_learns(run):
-    code, out, _ = run(train.main, "--dataset", "synthetic", "--epochs", 3, "--json")
-    assert code == 0 and json.loads(out.splitlines()[-1])["test_accuracy"] > 0.8
-
-
-def test_without_mnist_it_trains_on_drawn_digits_and_says_so(run):
-    code, out, err = run(train.main, "--epochs", 1, "--json")
+def test_without_mnist_it_learns_from_drawn_digits_and_says_so(run):
+    code, out, err = run(train.main, "--epochs", 3, "--json")
     assert code == 0 and all(line.startswith("getting ylecun/mnist") for line in err.splitlines())
     *_, checkpoint, warning, summary = lines = out.splitlines()
     assert "drawn digits in place of MNIST: dataset 'ylecun/mnist': " in warning
@@ -165,6 +160,7 @@ def test_without_mnist_it_trains_on_drawn_digits_and_says_so(run):
     ]
     assert checkpoint == "checkpoint  checkpoint.pt"
     assert json.loads(summary)["dataset"] == "synthetic"
+    assert json.loads(summary)["test_accuracy"] > 0.8
     assert run(analysis.main)[0] == 0  # on the digits that it was trained on
 
 
