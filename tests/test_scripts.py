@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -278,11 +279,11 @@ try:
 except BaseException:  # as some libraries do
     pass"""
     assert python(code) == (130, "", "interrupted\n")
-    start = 'from plumbing import cli\n\nif __name__ == "__main__":\n    cli.set_up()\n'
+    start = r"^from plumbing import cli\n\nif __name__ .*:.*\n    cli\.set_up\(\)\n"
     for script in ROOT.glob("*.py"):
         if "cli.run(main)" in (text := script.read_text()):
-            before, set_up, _ = text.partition(start)
-            assert set_up and "import" not in before  # before the long imports
+            before, *after = re.split(start, text, flags=re.M)
+            assert after and "import" not in before, script  # before the long imports
 
 
 @pytest.mark.parametrize("shell", [">&-", "2>&-", "| cat"])
