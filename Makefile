@@ -26,7 +26,8 @@ one_image  = $(shell { test -e $(call quote,IMAGE) || ! sh -nc 'set -- '$(call q
 image      = $(if $(filter yes,$(one_image)),$(call quote,IMAGE),$(value IMAGE))
 # Where there is a checkpoint, train.py says whether it is of the settings that were typed. One that
 # ARGS names is left alone.
-train      = if test ! -e $(checkpoint); then echo no $(checkpoint): training first; \
+train      = if test ! -e $(checkpoint); then \
+	$(if $(value CHECKPOINT),echo no $(checkpoint): training first;) \
 	$(run_train) $(if $(value RECIPE),,$(default_recipe)); \
 	$(if $(strip $(schedule)),else $(run_train) --resume;) fi
 trained    = $(if $(findstring --checkpoint,$(value ARGS)),,$(train))
