@@ -40,13 +40,11 @@ def files_of(path):
         return {path: (path.name,)}
     files = {}
     for folder, _, names in os.walk(path, followlinks=True):
-        inside = Path(folder).relative_to(path).parts
-        if not any(name.startswith((".", "__")) for name in inside):
-            files |= {
-                Path(folder, name): (*inside, name)
-                for name in names
-                if not name.startswith((".", "__")) and os.path.isfile(os.path.join(folder, name))
-            }
+        parents = Path(folder).relative_to(path).parts
+        for name in names:
+            file, inside = Path(folder, name), (*parents, name)
+            if file.is_file() and not any(part.startswith((".", "__")) for part in inside):
+                files[file] = inside
     return dict(sorted(files.items()))
 
 
@@ -172,10 +170,10 @@ def _list_pictures(files):
                 f"{'/'.join(names)} does not lie in a folder of its class, as train/7/name.png "
                 "does: move it there or away"
             )
-        rows = splits.setdefault(_split(*around) or "train", [])
-        rows.append({"image": {"bytes": None, "path": str(file)}, "label": label})
-    tables = {split: pyarrow.Table.from_pylist(rows) for split, rows in splits.items()}
-    return {split: _columns(table) for split, table in tables.items()}
+        columns = splits.setdefault(_split(*around) or "train", {"image": [], "label": []})
+        columns["image"].append({"bytes": None, "path": str(file)})
+        columns["label"].append(label)
+    return {split: _columns(pyarrow.table(columns)) for split, columns in splits.items()}
 
 
 def _columns(table):

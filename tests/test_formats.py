@@ -88,10 +88,10 @@ def write_csv(path, images, labels, end="csv", names=None, last=False, **setting
 
 
 def write_parquet(path, images, labels):
-    """As pandas writes it, beside columns of other numbers and texts."""
+    """As pandas writes it, beside columns of other numbers, dates and texts."""
     count = len(labels)
-    columns = {"id": range(99, 99 + count), "px": images, "split": "x", "label": labels}
-    pandas.DataFrame(columns).to_parquet(f"{path}.parquet")
+    others = {"id": range(99, 99 + count), "day": pandas.Timestamp(0), "split": "x"}
+    pandas.DataFrame(others | {"px": images, "label": labels}).to_parquet(f"{path}.parquet")
 
 
 def encode(image):
@@ -278,18 +278,13 @@ def refused(dataset, sentence, split="train"):
     assert not sources.CACHE.exists()
 
 
-def test_a_stray_picture_is_named(splits):
-    write("pictures", "pictures", splits)
-    shutil.copy(next(Path().rglob("*.png")), "pictures/test/stray.png")
-    refused("pictures", "test/stray.png")
-    refused("pictures/test/stray.png", "stray.png")
-    Path("pictures/test/stray.png").unlink()
-    check("pictures", splits)
-
-
-def test_a_damaged_picture_is_named(splits):
+def test_a_stray_and_a_damaged_picture_are_named(splits):
     write("pictures", "pictures", splits)
     picture = next(Path("pictures/train").rglob("*.png"))
+    stray = Path(shutil.copy(picture, "pictures/test/stray.png"))
+    refused("pictures", "test/stray.png")
+    refused(stray, "stray.png")
+    stray.unlink()
     picture.write_bytes(picture.read_bytes()[:50])
     refused("pictures", str(picture))
 
@@ -310,8 +305,6 @@ def test_pointers_of_git_lfs_are_named(splits):
         (lambda table: table[:, :5], "28 x 28 images"),
         (lambda table: np.pad(table, ((0, 0), (0, 3000))), "28 x 28 images"),
         (lambda table: np.where(table == table.max(), 256, table), "0 to 255"),
-        (lambda table: table - 0.5, "0 to 255"),
-        (lambda table: table + 4, "row [0-9]+: .*1[0-3], not 0 to 9"),
     ],
 )
 def test_tables_of_something_else(change, sentence, splits):
@@ -399,28 +392,32 @@ def negative(splits):
 
 
 @pytest.mark.parametrize("kind", ["pictures", "idx", "parquet with bytes"])
-def test_dark_on_light_is_inverted_and_said(kind, splits, run):
-    write(kind, "digits", splits)
+def test_dark_on_light_is_inverted(kind, splits):
     write(kind, "scans", negative(splits))
     check("scans", splits)
+    assert data.load("scans", "test").inverted
+
+
+def test_a_network_of_dark_digits_is_that_of_light_ones(splits, run):
+    write("idx", "digits", splits)
+    write("idx", "scans", negative(splits))
     frames = []
     for name in ("digits", "scans"):
         code, out, _ = run(train.main, "--dataset", name, "--epochs", 1)
-        assert code == 0 and ("60 training, 30 test, dark on light: inverted\n" in out) == (
-            name == "scans"
-        )
+        assert code == 0 and ("dark on light: inverted" in out) == (name == "scans")
         frames.append(load_checkpoint(Path("checkpoint.pt"))[1].frame)
-    assert frames[0] == frames[1]
-    assert data.load("scans", "test").inverted and not data.load("digits", "test").inverted
+    assert frames[0] == frames[1] and run(analysis.main)[0] == 0
+    content = torch.load("checkpoint.pt", weights_only=True)
+    del content["settings"]["inverted"]  # as of an earlier version
+    torch.save(content, "checkpoint.pt")
+    code, _, err = run(analysis.main)
+    assert code == 2 and "dark digits on light paper as they are: train anew" in err
 
 
-def test_the_training_images_decide_for_both_splits(splits):
+def test_the_training_images_decide_for_both_splits_and_those_of_a_test_file_for_it(splits, run):
     write_npz("mnist.npz", negative({"train": splits["train"]}) | {"test": splits["test"]})
     test = data.load("mnist.npz", "test")  # first, as the analysis does
     assert test.inverted and (test.images.numpy() == 255 - splits["test"][0]).all()
-
-
-def test_a_file_of_test_images_decides_for_itself(splits, run):
     write("csv", "csv", negative(splits))
     check("csv/test.csv", {"test": splits["test"]})
     assert run(train.main, "--dataset", "csv", "--epochs", 1)[0] == 0
@@ -437,17 +434,16 @@ def test_light_things_that_touch_the_border_are_no_paper(splits):
         assert split.inverted == inverted and (split.images.numpy() == images).all()
 
 
-def test_a_cache_of_an_earlier_version_is_made_anew(splits):
-    write_npz("mnist.npz", negative(splits))
-    data.load("mnist.npz", "test")
-    (path,) = sources.CACHE.glob("*-test.npz")
-    with np.load(path) as arrays:
-        earlier = {name: arrays[name] for name in arrays if name != "inverted"}
-    np.savez(path, **earlier | {"images": 255 - earlier["images"]})
-    check("mnist.npz", splits)
-
-
-NAMES = ["a [da*ta] (1)", '{it\'s} "mine"', "$HOME `x`", "one::two", "~", "-x", "%41#?&;,é"]
+NAMES = [
+    "parquet",
+    "a [da*ta] (1)",
+    '{it\'s} "mine"',
+    "$HOME `x`",
+    "one::two",
+    "~",
+    "-x",
+    "%41#?&;,é",
+]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -476,15 +472,3 @@ def test_links_are_followed_and_what_is_behind_them_is_watched(splits):
     for name in splits:
         Path("pictures", name).symlink_to(Path("elsewhere", name).resolve())
     check("pictures", splits)
-
-
-def test_networks_of_dark_digits_that_were_not_inverted_are_refused(splits, run):
-    inverted = {name: (255 - images, labels) for name, (images, labels) in splits.items()}
-    write("idx", "dark", inverted)
-    flags = "--dataset", "dark", "--epochs", 1
-    assert run(train.main, *flags)[0] == 0 and run(analysis.main)[0] == 0
-    content = torch.load("checkpoint.pt", weights_only=True)
-    del content["settings"]["inverted"]  # as of an earlier version
-    torch.save(content, "checkpoint.pt")
-    code, _, err = run(analysis.main)
-    assert code == 2 and "dark digits on light paper as they are: train anew" in err
