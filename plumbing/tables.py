@@ -111,8 +111,7 @@ def _read_file(file):
     if re.search(r"[-.]idx\d-", file.name):
         return {"": {file.name: _read_idx(file)}}
     if kind in (".csv", ".tsv"):
-        columns = _read_csv(file)
-        return {"": columns} if columns else {}
+        return _read_csv(file)
     if kind not in (".npz", ".npy"):
         return {}
     with open(file, "rb") as opened:
@@ -137,7 +136,7 @@ def _read_idx(path):
 
 
 def _read_csv(file):
-    """The columns of a table of text, or {} where it is not wide enough for pixels."""
+    """{"": columns} of a table of text, or {} where it is not wide enough for pixels."""
     import pyarrow
     from pyarrow import csv
 
@@ -153,9 +152,10 @@ def _read_csv(file):
     with csv.open_csv(*options) as reader:
         kinds = dict.fromkeys(reader.schema.names, pyarrow.uint8())
     try:  # Pixels and labels from 0 to 255 take an eighth of the memory of other numbers.
-        return _columns(csv.read_csv(*options, csv.ConvertOptions(column_types=kinds)))
+        table = csv.read_csv(*options, csv.ConvertOptions(column_types=kinds))
     except pyarrow.ArrowInvalid:
-        return _columns(csv.read_csv(*options))
+        table = csv.read_csv(*options)
+    return {"": _columns(table)}
 
 
 def _list_pictures(files):

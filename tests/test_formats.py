@@ -175,8 +175,6 @@ def write_zip(path, folder):
 def test_a_folder_of_any_kind_is_read_and_so_is_a_zip_of_it(kind, splits):
     write(kind, "mine/digits", splits)
     check("mine", splits)
-    Path("mine/__MACOSX").mkdir()
-    Path("mine/.DS_Store").touch()
     for name, folder in (("flat.zip", "mine/digits"), ("deep_test.zip", "mine")):
         write_zip(Path("zipped") / name, folder)
         check(f"zipped/{name}", splits)
