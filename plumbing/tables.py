@@ -189,13 +189,11 @@ def _load(files, folder):
     huggingface_hub.logging.set_verbosity(logging.CRITICAL)
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
-    saved = [each for each in files if each.name in ("state.json", "dataset_dict.json")]
+    saved = [each.parent for each in files if each.name in ("state.json", "dataset_dict.json")]
     try:
         if saved:
-            file = min(saved, key=lambda each: len(each.parts))
-            splits = datasets.load_from_disk(str(file.parent))
-            if not isinstance(splits, dict):
-                splits = {_split(*files[file]) or "train": splits}
+            splits = datasets.load_from_disk(str(min(saved, key=lambda each: len(each.parts))))
+            splits = splits if isinstance(splits, dict) else {"train": splits}
         else:
             _link(files, folder)
             splits = datasets.load_dataset(str(folder), cache_dir=str(folder.parent))
@@ -207,6 +205,9 @@ def _load(files, folder):
         ) from error
     except datasets.exceptions.DatasetsError as error:
         raise InputError(str(error.__cause__ or error)) from error
+    said = {_split(*names) for names in files.values()}
+    if list(columns) == ["train"] and len(said) == 1:  # which `datasets` does not always hear
+        columns = {said.pop() or "train": columns["train"]}
     features = {name: each for split in splits.values() for name, each in split.features.items()}
     class_names = {name: getattr(each, "names", None) for name, each in features.items()}
     return columns, {name: names for name, names in class_names.items() if names}
@@ -219,7 +220,7 @@ def _link(files, folder):
     words for splits in small letters alone.
     """
     for file, (_, *inside) in files.items():
-        split = _split(*files[file])
+        split = _split(*inside)
         if split and not SPLITS[split].intersection(WORD.findall(" ".join(inside))):
             inside = [split, *inside]
         link = folder.joinpath(*(re.sub(r"[*?[\]{}$]|::", "_", name) for name in inside))
@@ -308,6 +309,8 @@ def _array(column):
                 break
             shape += sizes
             values = compute.list_flatten(values)
+        if values.null_count == len(values):
+            return np.empty((len(column), 0))
         if not types.is_boolean(values.type):
             with contextlib.suppress(pyarrow.ArrowInvalid):  # other numbers, and texts
                 values = values.cast(pyarrow.uint8())

@@ -159,7 +159,7 @@ NUMBER = datasets.Value("int64")
         ({"x": [GREY], "y": [10]}, [IMAGE, NUMBER], "row 0: the label is 10"),
         ({"x": [GREY] * 2, "y": [1, -1]}, [IMAGE, LABEL], "row 1: the label is -1"),
         ({"x": [GREY] * 2, "y": [1, None]}, [IMAGE, LABEL], "row 1: the label is"),
-        ({"x": [GREY], "y": [None]}, [IMAGE, datasets.Value("string")], "row 0: the label is"),
+        ({"x": [GREY], "y": [None]}, [IMAGE, datasets.Value("string")], "label (found: none)"),
         ({"x": [], "y": []}, [IMAGE, LABEL], "corresponds to no data"),
         ({"x": [None], "y": [1]}, [IMAGE, LABEL], "row 0: not a usable image: there is none"),
         *(

@@ -220,9 +220,10 @@ def test_a_name_counts_only_where_the_split_has_none(splits):
     check("csv", splits)
 
 
-def test_a_split_without_labels_is_not_needed_for_the_other(splits):
+@pytest.mark.parametrize("without", [["label"], []])
+def test_a_split_without_labels_is_not_needed_for_the_other(without, splits):
     write("csv", "kaggle", splits)
-    frame = pandas.read_csv("kaggle/test.csv").drop(columns="label")
+    frame = pandas.read_csv("kaggle/test.csv").assign(label=None).drop(columns=without)
     frame.to_csv("kaggle/test.csv", index=False)
     Path("kaggle/sample_submission.csv").write_text("ImageId,Label\n1,0\n")
     check("kaggle", {"train": splits["train"]})
