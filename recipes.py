@@ -122,7 +122,7 @@ def complete(state):
         value = settings[each.name] = saved.get(each.name, each.default)
         low, high = each.metadata["range"]
         if type(value) not in {int, each.type} or not low <= value <= high:
-            raise ValueError(f"its {each.name} is {value!r}")
+            raise ValueError(f"its {each.name} is no number from {low:g} to {high:g}")
     return state | {"settings": settings}
 
 

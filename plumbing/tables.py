@@ -197,7 +197,6 @@ def _load(files, folder):
         else:
             _link(files, folder)
             splits = datasets.load_dataset(str(folder), cache_dir=str(folder.parent))
-        columns = {name: _columns(split.with_format("arrow")[:]) for name, split in splits.items()}
     except FileNotFoundError as error:  # whose message may name a hundred kinds of files
         raise InputError(
             "there is no file of a known kind, such as pictures (train/7/name.png), tables "
@@ -205,6 +204,9 @@ def _load(files, folder):
         ) from error
     except datasets.exceptions.DatasetsError as error:
         raise InputError(str(error.__cause__ or error)) from error
+    except (AttributeError, TypeError, LookupError) as error:
+        raise InputError(f"what it says of its columns cannot be read: {error}") from error
+    columns = {name: _columns(split.with_format("arrow")[:]) for name, split in splits.items()}
     said = {_split(*names) for names in files.values()}
     if list(columns) == ["train"] and len(said) == 1:  # which `datasets` does not always hear
         columns = {said.pop() or "train": columns["train"]}
