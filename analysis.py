@@ -154,7 +154,7 @@ def main():
     mistakes = find_traits(mistakes, test, training)
 
     chosen = gallery.choose(mistakes, args.count, args.true, args.predicted)
-    drawn = gallery.picture_mistakes(chosen, test.images)
+    drawn = gallery.picture_mistakes(chosen, test.images, test.class_names)
     drawn["confusion_matrix.png"] = confusion.draw(counts, test.class_names)
     drawn["learning_curve.png"] = draw_learning_curve(checkpoint)
     upright = ", once their slant is taken out" * model.deslant
@@ -170,6 +170,7 @@ def main():
         errors=result.errors,
         images=len(test.labels),
         confusion=counts.tolist(),
+        classes=confusion.per_class(counts, test.class_names),
         worst=[mistake._asdict() for mistake in chosen],
         output=str(args.output),
     )

@@ -1,8 +1,9 @@
 """Which class was read as which: the confusion matrix, int64 [true, predicted], to look at."""
 
+import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from digits.pictures import BLUE, FONT, GAP
+from digits.pictures import BLUE, FONT, GAP, legible
 
 CELL = 60  # pixels, of the picture
 LARGEST = 10  # confusions to list
@@ -17,15 +18,45 @@ def labels(class_names):
     return [f"{number} {name[:25]}" for number, name in names], numbers
 
 
+def per_class(counts, class_names):
+    """How each class is read, a dict; a share of nothing is None.
+
+    The precision is the share of what is read as the class that is of it, the recall the share of
+    what is of the class that is read as it, and f1 their harmonic mean.
+    """
+
+    def share(part, whole):
+        return part / whole if whole else None
+
+    sums = torch.stack([counts.sum(1), counts.sum(0), counts.diag()], 1).tolist()
+    return [
+        {
+            "name": name,
+            "images": images,
+            "errors": images - right,
+            "error_rate": share(images - right, images),
+            "precision": share(right, predicted),
+            "recall": share(right, images),
+            "f1": share(2 * right, images + predicted),
+        }
+        for name, (images, predicted, right) in zip(class_names, sums, strict=True)
+    ]
+
+
 def report(counts, class_names):
-    """Lines of text: the errors of each class, the matrix, and its largest errors."""
+    """Lines of text: how each class is read, the matrix, and its largest errors."""
     width = max(len("class"), *(len(name) for name in class_names))
 
-    yield f"{'class':{width}}  images  errors  error rate"
-    for name, row, right in zip(class_names, counts.tolist(), counts.diag().tolist(), strict=True):
-        if images := sum(row):
-            errors = images - right
-            yield f"{name:{width}}  {images:6,}  {errors:6,}  {errors / images:10.2%}"
+    yield f"{'class':{width}}  images  errors  error rate  precision   recall       F1"
+    for row in per_class(counts, class_names):
+        name, images, errors, *shares = row.values()
+        if row["f1"] is not None:  # There are images of it, or images are read as it.
+            cells = ("-" if share is None else f"{share:.2%}" for share in shares)
+            rate, precision, recall, f1 = cells
+            yield (
+                f"{name:{width}}  {images:6,}  {errors:6,}  {rate:>10}  {precision:>9}  "
+                f"{recall:>7}  {f1:>7}"
+            )
 
     rows, columns = labels(class_names)
     margin = max(map(len, rows))
@@ -42,6 +73,10 @@ def report(counts, class_names):
             name, other = class_names[true], class_names[predicted]
             yield f"{name:{width}}  {other:{max(width, 9)}}  {errors:6,}"
 
+    shown = zip(legible(class_names), class_names, strict=True)
+    if legend := ", ".join(f"{word} is {name}" for word, name in shown if word != name):
+        yield f"\nin the pictures, whose font lacks some letters, {legend}"
+
 
 def draw(counts, class_names):
     """A picture of counts int64 [true, predicted].
@@ -49,7 +84,7 @@ def draw(counts, class_names):
     The more errors, the darker the blue; the diagonal is grey.
     """
     font = ImageFont.load_default(FONT)
-    rows, columns = labels(class_names)
+    rows, columns = labels(legible(class_names))
     left, top = GAP + max(60, *(int(font.getlength(row)) + GAP for row in rows)), 2 * CELL
     picture = Image.new("RGB", (left + 10 * CELL + GAP, top + 10 * CELL + GAP), "white")
     pen = ImageDraw.Draw(picture)

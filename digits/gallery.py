@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from PIL import Image
 
-from digits.pictures import contact_sheet, enlarge
+from digits.pictures import contact_sheet, enlarge, legible
 
 SCALE = 10  # pixels of a picture per pixel of its image
 ON_SHEET = 100  # pictures on a contact sheet: with more it could hardly be looked at
@@ -42,10 +42,11 @@ class Mistake(NamedTuple):
             f"_probability-{self.probability:.4f}_index-{self.index}.png"
         )
 
-    def caption(self, rank):
+    def caption(self, rank, shown):
+        """Lines of text; `shown` is {class name: what stands for it in a picture}."""
         trait = self.trait.replace(", ", ",\n")
         return (
-            f"{rank}. true {self.true[:25]}\nread as {self.predicted[:25]}\n"
+            f"{rank}. true {shown[self.true][:25]}\nread as {shown[self.predicted][:25]}\n"
             f"probability {self.probability:.4f}, image {self.index}\ntrait: {trait}"
         )
 
@@ -74,7 +75,7 @@ def choose(mistakes, count, true=None, predicted=None):
     return chosen[:count]
 
 
-def picture_mistakes(mistakes, images):
+def picture_mistakes(mistakes, images, class_names):
     """{file name: picture} of each mistake, and of the first ON_SHEET of them on one sheet.
 
     images: uint8 [N, 28, 28], in which the indices of the mistakes count.
@@ -83,7 +84,8 @@ def picture_mistakes(mistakes, images):
     ranked = list(enumerate(mistakes, start=1))
     pictures = {m.file_name(rank, digits): enlarge(images[m.index], SCALE) for rank, m in ranked}
     if mistakes:
-        captions = [mistake.caption(rank) for rank, mistake in ranked[:ON_SHEET]]
+        shown = dict(zip(class_names, legible(class_names), strict=True))
+        captions = [mistake.caption(rank, shown) for rank, mistake in ranked[:ON_SHEET]]
         shown = list(pictures.values())[:ON_SHEET]
         pictures[CONTACT_SHEET] = contact_sheet(shown, captions, 5 if len(shown) <= 25 else 10)
     return pictures

@@ -21,6 +21,21 @@ def enlarge(image, scale):
     return picture.resize((28 * scale, 28 * scale), Image.Resampling.NEAREST)
 
 
+def legible(class_names):
+    """Class names for a picture: "class 3" in place of one with a character that the font lacks."""
+    font = ImageFont.load_default(FONT)
+
+    def glyph(character):
+        mask = font.getmask(character)
+        return mask.size, bytes(mask)
+
+    missing = glyph("\U0010ffff")  # This is no character, so it is drawn as all that are lacking.
+    return [
+        f"class {number}" if missing in map(glyph, name) else name
+        for number, name in enumerate(class_names)
+    ]
+
+
 def title(text, scale):
     """A picture, of the size that enlarge() makes, of a few words instead of an image."""
     picture = Image.new("L", (28 * scale, 28 * scale), "white")

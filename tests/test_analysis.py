@@ -83,8 +83,17 @@ def test_the_report_counts_every_image(run, trained):
     np.add.at(expected, (test.labels, logits.argmax(1)), 1)
     assert summary["confusion"] == expected.tolist()
     totals, errors = expected.sum(1), expected.sum(1) - expected.diagonal()
-    shown = re.findall(r"^(\d) +(\d+) +(\d+) +([\d.]+)%$", out, re.M)
-    facts = np.stack([range(10), totals, errors, 100 * errors / totals], 1)
+    right, read = expected.diagonal(), expected.sum(0)
+    with np.errstate(invalid="ignore"):  # The precision of a class that is never read is undefined.
+        shares = np.stack(
+            [errors / totals, right / read, right / totals, 2 * right / (totals + read)], 1
+        )
+    facts = np.column_stack([range(10), totals, errors, shares])
+    told = [list(row.values()) for row in summary["classes"]]
+    np.testing.assert_allclose(np.array(told, float), facts)
+    shown = re.findall(r"^(\d) +(\d+) +(\d+)" + r" +([\d.]+%|-)" * 4 + "$", out, re.M)
+    shown = [[cell.replace("-", "nan").rstrip("%") for cell in row] for row in shown]
+    facts[:, 3:] *= 100
     np.testing.assert_allclose(np.array(shown, float), facts, atol=0.0051)
     head, *rows = out[out.index("true  predicted\n") :].splitlines()[1:12]
     shown = np.array([row.replace(".", "0").split() for row in rows], int)
@@ -217,6 +226,7 @@ def test_class_names_of_any_kind(run, tmp_path, drawn):
     head, *rows = out[out.index("predicted\n") :].splitlines()[1:12]
     assert max(map(len, rows)) < 100 and head.split() == list("0123456789")
     assert rows[0].startswith("0 T-shirt/top") and rows[6].startswith(f"6 {'x' * 25} ")
+    assert "class 3 is é, class 4 is お, class 7 is 火" in out
     analyse(run, "--true", "class 2", "--predicted", "お")
 
 

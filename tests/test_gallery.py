@@ -43,11 +43,12 @@ def test_mistakes_come_in_order_of_confidence_and_ties_by_index():
 @pytest.mark.parametrize("count, first", [(10, "01_true-1_"), (99, "01_"), (120, "001_")])
 def test_names_sort_by_rank_and_a_sheet_has_its_limit(drawn, monkeypatch, count, first):
     monkeypatch.setattr(gallery, "contact_sheet", lambda *sheet: sheet)
-    mistakes = [gallery.Mistake(i, "1", "2", 1 - i / 1000) for i in range(count)]
-    *names, sheet = (made := gallery.picture_mistakes(mistakes, drawn[0]))
+    mistakes = [gallery.Mistake(i, "1", "é", 1 - i / 1000) for i in range(count)]
+    *names, sheet = (made := gallery.picture_mistakes(mistakes, drawn[0], [*"012é456789"]))
     assert len(names) == count and names == sorted(names) and names[0].startswith(first)
     pictures, captions, columns = made[sheet]
     assert len(pictures) == len(captions) == min(count, 100)
+    assert captions[0].startswith("1. true 1\nread as class 3\n")
     assert (sheet, columns) == ("contact_sheet.png", 5 if count == 10 else 10)
     assert all(gallery.PICTURE.fullmatch(name) for name in made)
 

@@ -32,12 +32,40 @@ def test_errors_are_the_bluer_the_more_there_are_and_the_diagonal_is_grey():
             assert len(inside.getcolors(10_000)) > 1
 
 
+def test_precision_recall_and_f1_of_a_class_and_what_is_undefined():
+    counts = torch.zeros(10, 10, dtype=torch.int64)
+    counts[0, 0], counts[0, 1], counts[1, 0], counts[2, 3] = 6, 2, 4, 5
+    rows = confusion.per_class(counts, list("abcdefghij"))
+    assert rows[0] == {
+        **{"name": "a", "images": 8, "errors": 2, "error_rate": 2 / 8},
+        **{"precision": 6 / 10, "recall": 6 / 8, "f1": 2 / (10 / 6 + 8 / 6)},
+    }
+    shares = [list(row.values())[3:] for row in rows[1:5]]
+    assert shares == [[1, 0, 0, 0], [1, None, 0, 0], [None, 0, None, 0], [None] * 4]
+    head, *lines, matrix = [*confusion.report(counts, list("abcdefghij"))][:6]
+    assert [line[0] for line in lines] == list("abcd") and {len(head)} == {*map(len, lines)}
+    assert matrix.startswith("\ntrue")
+    assert lines[0].split()[1:] == ["8", "2", "25.00%", "60.00%", "75.00%", "66.67%"]
+    assert lines[2].split()[1:] == ["5", "5", "100.00%", "-", "0.00%", "0.00%"]
+
+
+def test_names_that_the_font_lacks_are_drawn_as_numbers_and_told_in_words():
+    counts = torch.ones(10, 10, dtype=torch.int64)
+    names = ["é", "あ", *"23456789"]
+    drawn, expected = confusion.draw(counts, names), ["class 0", "class 1", *"23456789"]
+    assert drawn.tobytes() == confusion.draw(counts, expected).tobytes()
+    assert "class 0 is é, class 1 is あ" in [*confusion.report(counts, names)][-1]
+    assert not any("class 0" in line for line in confusion.report(counts, list("0123456789")))
+
+
 def test_a_matrix_without_errors_and_one_with_long_names():
     counts = 10**6 * torch.eye(10, dtype=torch.int64)
     names = list("0123456789")
     short, long = (confusion.draw(counts, names[:9] + [name]) for name in ("9", "x" * 300))
     assert short.height == long.height and short.width + 100 < long.width < 2 * short.width
-    assert confusion.labels(names) == (names, names)
+    odd = pictures.legible([*names[:8], "é", "7\n", "x" * 300, "o'clock", "12°"])
+    assert odd == [*names[:8], "class 8", "class 9", "x" * 300, "o'clock", "12°"]
+    assert pictures.legible(names) == names and confusion.labels(names) == (names, names)
     assert confusion.labels(names[:9] + ["x" * 300])[0][9] == f"9 {'x' * 25}"
 
 
