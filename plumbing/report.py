@@ -24,6 +24,7 @@ def summarize(path, checkpoint, seconds, device):
         "test_accuracy": checkpoint.test_accuracy,
         "errors": checkpoint.history[-1]["errors"],
         "epochs": checkpoint.epoch,
+        "history": checkpoint.history,
         "seconds": seconds,
         "device": str(device),
         "dataset": checkpoint.dataset,

@@ -64,6 +64,7 @@ def test_train_prints_a_header_a_line_per_epoch_and_a_summary(run, dataset):
     test = data.load("digits", "test")
     result = evaluate(model, test.images, test.labels)
     assert summary["errors"] == result.errors == checkpoint.history[-1]["errors"]
+    assert summary["history"] == checkpoint.history and len(checkpoint.history) == 3
     assert summary["test_accuracy"] == result.accuracy == checkpoint.test_accuracy
     settings = recipes.RECIPES["accurate"]
     assert settings.batch_size > 500  # images
@@ -94,6 +95,7 @@ def test_a_run_for_each_seed_is_the_run_of_that_seed(run, dataset):
     assert (code, err) == (0, "")
     summary = json.loads(out.splitlines()[-1])
     accuracies = [run["test_accuracy"] for run in summary["runs"]]
+    assert accuracies == [run["history"][1]["test_accuracy"] for run in summary["runs"]]
     assert summary["test_accuracy"] == pytest.approx(np.mean(accuracies))
     assert summary["standard_deviation"] == pytest.approx(np.std(accuracies, ddof=1))
     assert [words[0] for words in table(out)] == ["seed", "3", "4", "5"] and "seeds 3 to 5" in out
