@@ -5,6 +5,10 @@ from plumbing import cli
 if __name__ == "__main__":
     cli.set_up()
 # isort: split
+import csv
+import io
+import os
+
 import numpy as np
 import torch
 from PIL import Image
@@ -13,7 +17,11 @@ import data
 from digits import scan
 from digits.frame import Frame
 from model import advice, load_checkpoint
-from plumbing.files import check_writable, replacing
+from plumbing.files import PICTURE_FORMATS, check_writable, replacing
+
+# Of the table that --output writes; all but the last have the names that they have with --json.
+COLUMNS = "path", "prediction", "probability", "runner_up", "runner_up_probability", "failure"
+HEAD = ("\ufeff" + ",".join(COLUMNS)).encode()  # by which a table is known, and known as UTF-8
 
 
 def stack(lines):
@@ -53,6 +61,52 @@ def picture_input(model, lines):
     return Image.fromarray(np.hstack(seen.numpy()))
 
 
+def find_pictures(path):
+    """The pictures in a folder, by name, not those in folders in it; of a file, the file."""
+    if not os.path.isdir(path):  # path.is_dir() fails where a name is too long
+        return [path]
+    kinds = {end for end, kind in Image.registered_extensions().items() if kind in PICTURE_FORMATS}
+    kinds |= {".avif", ".heic", ".heif"}  # of which scan.read() says what to do
+    files = (file for file in path.iterdir() if file.suffix.lower() in kinds)
+    return sorted(file for file in files if file.is_file() and not file.name.startswith("."))
+
+
+def read(model, checkpoint, path):
+    """(what predict() finds in a picture and its path, a dict; what scan.read() finds).
+
+    Where nothing can be read, the dict has the path and the failure, which is also printed, and the
+    rest is None.
+    """
+    try:
+        if os.path.isdir(path):
+            raise cli.InputError(f"no picture ({', '.join(PICTURE_FORMATS)}) in this folder")
+        digits = checkpoint.class_names == data.DIGITS
+        lines = scan.read(path, Frame(**checkpoint.frame), digits)
+    except cli.InputError as error:
+        cli.complain(f"{path}: {error}")
+        return {"path": str(path), "failure": cli.sentence(error)}, None
+    return {"path": str(path), **predict(model, lines, checkpoint.class_names)}, lines
+
+
+def write_table(path, answers):
+    """Write a row for each of the answers, dicts with some of COLUMNS, as a spreadsheet opens it.
+
+    Text that a spreadsheet would take for a formula comes after an apostrophe.
+    """
+    table = io.StringIO()
+    rows = csv.DictWriter(table, COLUMNS, extrasaction="ignore")
+    rows.writeheader()
+    for answer in answers:
+        formulas = {
+            key: f"'{value}"
+            for key, value in answer.items()
+            if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+        }
+        rows.writerow(answer | formulas)
+    with replacing(path) as file:
+        file.write(table.getvalue().encode("utf-8-sig", "backslashreplace"))
+
+
 def parse_args():
     parser = cli.parser(__doc__)
     cli.add_checkpoint(parser)
@@ -62,7 +116,7 @@ def parse_args():
         type=cli.path,
         nargs="+",
         help="picture of a digit, or of several in lines: PNG, JPEG, BMP, GIF, TIFF or WebP, dark "
-        "on light or light on dark",
+        "on light or light on dark; or a folder of pictures",
     )
     parser.add_argument(
         "--save-input",
@@ -70,14 +124,29 @@ def parse_args():
         type=cli.path,
         help="folder for the 28 x 28 images that the network saw, upright if it deslants them",
     )
+    parser.add_argument(
+        "--output",
+        metavar="FILE",
+        type=cli.path,
+        help="table of all answers, such as answers.csv, for a spreadsheet",
+    )
     return parser.parse_args()
+
+
+def check(args):
+    """InputError if a file that the flags name could not be written, or must not be replaced."""
+    if args.save_input:
+        check_writable(args.save_input / "image.png")
+    if args.output:
+        check_writable(args.output)
+        if args.output.exists() and not args.output.read_bytes().startswith(HEAD):
+            raise cli.InputError(f"{args.output} is no earlier table: choose another --output")
 
 
 def main():
     args = parse_args()
     model, checkpoint = load_checkpoint(args.checkpoint)
-    if args.save_input:
-        check_writable(args.save_input / "image.png")
+    check(args)
 
     cli.show(checkpoint=f"{args.checkpoint}: {checkpoint.summary}", advice=advice(checkpoint))
     names = checkpoint.class_names
@@ -86,17 +155,13 @@ def main():
         f"\n{'prediction':{width}}  probability  {'runner-up':{width}}  probability  picture",
         flush=True,
     )
-    frame, digits = Frame(**checkpoint.frame), names == data.DIGITS
-    predictions, failures = [], []
-    for number, path in enumerate(args.image, start=1):
-        try:
-            lines = scan.read(path, frame, digits)
-        except cli.InputError as error:
-            failures.append(f"{path}: {error}")
-            cli.complain(failures[-1])
+    paths = [each for path in args.image for each in find_pictures(path) or [path]]
+    answers = []
+    for number, path in enumerate(paths, start=1):
+        found, lines = read(model, checkpoint, path)
+        answers.append(found)
+        if not lines:
             continue
-        found = predict(model, lines, names)
-        predictions.append({"path": str(path), **found})
         print(
             f"{found['prediction']:{width}}  {found['probability']:11.2%}  "
             f"{found['runner_up']:{width}}  {found['runner_up_probability']:11.2%}  {path}",
@@ -106,6 +171,11 @@ def main():
             name = f"{number:02}_{path.stem[:50]}_28x28.png"
             with replacing(args.save_input / name) as file:
                 picture_input(model, lines).save(file, "png")
+    if args.output:
+        write_table(args.output, answers)
+        print(f"\n{args.output}")
+    failures = [f"{each['path']}: {each['failure']}" for each in answers if "failure" in each]
+    predictions = [each for each in answers if "failure" not in each]
     cli.print_json(args.json, class_names=names, predictions=predictions, failures=failures)
     return 2 if failures else 0
 

@@ -25,6 +25,9 @@ def constants(device):
     return PIXEL.to(device), torch.stack([x, y, torch.ones(784), x * y, y * y]).to(device)
 
 
+constants(PIXEL.device)  # made here, because torch.export would leave stand-ins in the cache
+
+
 def affine(rotation=0.0, slant=0.0, width=1.0, height=1.0, right=0.0, down=0.0):
     """The float32 matrices [N, 2, 3] that warp() takes, from float32 tensors [N] or numbers.
 
@@ -47,7 +50,7 @@ def warp(images, matrices):
     # half the width of an image, 14 pixels.
     _, places = constants(images.device)
     grid = (matrices.reshape(-1, 3) / 14 @ places[:3]).view(-1, 2, 28, 28).permute(0, 2, 3, 1)
-    grid = grid.expand(len(images), 28, 28, 2)
+    grid = grid.expand(images.shape[0], 28, 28, 2)  # not len(): torch.export takes it for fixed
     return F.grid_sample(images, grid, align_corners=False)
 
 

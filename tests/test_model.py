@@ -1,13 +1,15 @@
 import io
 import os
 import pickle
+import re
 import resource
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import FACTS, HISTORY, save_network
+from conftest import FACTS, HISTORY, ROOT, python, save_network
 
 import data
 import recipes
@@ -147,6 +149,20 @@ def test_a_network_takes_the_slant_out_of_images_if_it_was_trained_so(tmp_path, 
     with torch.inference_mode():
         logits = loaded.layers[-1](activations(loaded, images))
     torch.testing.assert_close(logits, expected.detach())
+
+
+def test_an_exported_network_gives_the_same_logits():
+    export, use = re.findall("```python\n(.*?)```", (ROOT / "docs/own-digits.md").read_text(), re.S)
+    images = "images = torch.rand(100, 1, 28, 28)"
+    check = "assert all(torch.equal(network(part), model(part)) for part in (images, images[:1]))"
+    both = "\n".join([export, images, use, check])
+    for deslant in "01":
+        Path(deslant).mkdir()
+        save_network(MLP(int(deslant)), Path(deslant, "checkpoint.pt"))
+    # In a process in which nothing was made before.
+    run = f"import os\nfor folder in '0', '../1':\n    os.chdir(folder)\n    exec({both!r})"
+    code, _, err = python(run)
+    assert code == 0 and Path("1/network.pt2").exists(), err
 
 
 SETTINGS = FACTS["settings"]

@@ -1,5 +1,7 @@
 """From pictures of all kinds to the image that the network reads, and to its answer."""
 
+import csv
+import io
 import json
 import struct
 import time
@@ -330,14 +332,55 @@ def test_what_is_no_picture_gets_a_sentence_and_the_others_are_read(run, written
         Path(name).write_bytes(start)
     Image.new("L", (99, 99)).save("blank.png")
     Image.fromarray(np.full((9, 9), np.nan, np.float32)).save("nan.tif")
-    bad = [*files, "blank.png", "nan.tif", "missing.png", "."]
+    Path("folder").mkdir()
+    bad = [*files, "blank.png", "nan.tif", "missing.png", "folder", "x" * 300]
     code, out, err = run(predict.main, *bad, "good.png", "--json")
     assert code == 2
     for line, name in zip(err.splitlines(), bad, strict=True):
-        assert line.startswith(f"predict.py: {name}: ") and len(line) < 200
+        assert line.startswith(f"predict.py: {name}: ") and len(line) < 200 + len(name)
     summary = json.loads(out.splitlines()[-1])
     assert [one["path"] for one in summary["predictions"]] == ["good.png"]
     assert [f"predict.py: {reason}" for reason in summary["failures"]] == err.splitlines()
+
+
+def test_a_folder_is_read_and_a_spreadsheet_opens_the_answers(run, written, network):
+    save_network(network, class_names=[f'=é, "{number}"' for number in range(10)])
+    folder = Path("my, pictures")
+    (folder / "below").mkdir(parents=True)
+    (folder / "folder.png").mkdir()
+    for name in "b.JPG", "a.png", "notes.txt", "._a.png", "below/c.png":
+        written[0].save(folder / name, "png")
+    (folder / "c.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    for name in "=2.png", "\udcff.gif":  # as Python has names that are not UTF-8
+        written[0].save(name)
+    paths = "=2.png", "\udcff.gif", folder
+    for _ in range(2):  # a table takes the place of an earlier one
+        code, out, err = run(predict.main, *paths, "--output", "answers.csv", "--json")
+        assert code == 2 and err.startswith(f"predict.py: {folder}/c.heic: HEIC ")
+    found = json.loads(out.splitlines()[-1])["predictions"]
+    read = ["=2.png", "\udcff.gif", f"{folder}/a.png", f"{folder}/b.JPG"]
+    assert [one["path"] for one in found] == read
+
+    content = Path("answers.csv").read_bytes()
+    assert content.startswith("\ufeffpath,".encode()) and content.endswith(b"\r\n")
+    *table, failure = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""))
+    assert failure["path"] == f"{folder}/c.heic" and failure["failure"].startswith("HEIC ")
+    assert [line["path"] for line in table] == ["'=2.png", "\\udcff.gif", *read[2:]]
+    for line, one in zip(table, found, strict=True):
+        for key in "prediction", "runner_up":
+            assert line[key] == f"'{one[key]}" and one[key].startswith("=é, ")
+        for key in "probability", "runner_up_probability":
+            assert float(line[key]) == one[key]
+
+
+def test_a_table_replaces_no_other_file(run, written, network):
+    save_network(network)
+    written[0].save("a.png")
+    before = Path("a.png").read_bytes()
+    for name in "a.png", "checkpoint.pt/a.csv", "":
+        code, out, err = run(predict.main, "a.png", "--output", name)
+        assert (code, out) == (2, "") and (name or "--output") in err
+    assert Path("a.png").read_bytes() == before
 
 
 @pytest.mark.parametrize("step", ["decode", "to_grey", "find_ink", "find_digits", "fit"])
