@@ -1,5 +1,7 @@
 """From the name of a dataset to tensors, and from tensors to batches."""
 
+import hashlib
+import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,6 +14,7 @@ from plumbing.cli import InputError, sentence
 
 MNIST = "ylecun/mnist"
 DIGITS = list("0123456789")  # the names of the classes
+WORDS = "zero one two three four five six seven eight nine".split()
 POOL = 5  # drawn digits for each one of an epoch, from which these are chosen
 
 
@@ -58,31 +61,67 @@ class Split(NamedTuple):
         return self._replace(images=self.images.to(device), labels=self.labels.to(device))
 
 
-def load(dataset, split, validation=0):
+def load(dataset, split, validation=0, things=False):
     """The split ("train" or "test") of a dataset, as a Split on the CPU.
 
     `dataset` is "synthetic" for drawn digits, a local folder or file, or the id of a dataset on the
-    Hugging Face Hub. The last `validation` training images are left out, and stand in for the test
-    images. Raises InputError for a dataset that is not there or does not hold 28 x 28 grey images
-    of at most ten classes, or has no more training images than that.
+    Hugging Face Hub. `validation` training images are left out, and stand in for the test images:
+    see hold_out(). Raises InputError for a dataset that is not there or does not hold 28 x 28 grey
+    images of at most ten classes, or has no more training images than that.
+
+    Classes without names, and those whose names all stand for digits, are taken for digits and named
+    so, unless they are said to be `things`.
     """
     if validation:
-        whole = load(dataset, "train")
+        whole = load(dataset, "train", things=things)
         if validation >= len(whole.images):
             raise InputError(
                 f"{validation} validation images leave none of the {len(whole.images)} training "
                 f"images of dataset {dataset!r}"
             )
-        part = slice(-validation, None) if split == "test" else slice(-validation)
-        name = "validation" if split == "test" else split
-        return whole._replace(images=whole.images[part], labels=whole.labels[part], name=name)
+        chosen = hold_out(whole.labels, validation)
+        name, chosen = ("validation", chosen) if split == "test" else (split, ~chosen)
+        return whole._replace(images=whole.images[chosen], labels=whole.labels[chosen], name=name)
     if dataset == "synthetic":
         return Split(*synthetic.generate(*synthetic.SPLITS[split]), DIGITS, name=split)
     known = KNOWN_MNIST if dataset == MNIST else None
     images, labels, class_names, inverted = sources.load(dataset, split, known)
-    unused = [f"output {index}" for index in range(len(class_names), 10)]
-    names = class_names + unused if class_names else DIGITS
-    return Split(torch.from_numpy(images), torch.from_numpy(labels), names, inverted, split)
+    images, labels = torch.from_numpy(images), torch.from_numpy(labels)
+    numbers = None if things else read_digits(class_names or DIGITS)
+    if numbers:
+        return Split(images, torch.tensor(numbers)[labels], DIGITS, inverted, split)
+    names = class_names or [f"class {index}" for index in range(10)]
+    names = names + [f"output {index}" for index in range(len(names), 10)]
+    return Split(images, labels, names, inverted, split)
+
+
+def read_digits(class_names):
+    """The digits that all names of classes are ("3", "three", "3 - three"), a list, or else None."""
+    digits = []
+    for name in class_names:
+        words = set(re.findall("[a-z]+|[0-9]+", name.lower())) - {"digit", "number"}
+        found = {DIGITS.index(word) for word in words & {*DIGITS}}
+        found |= {WORDS.index(word) for word in words & {*WORDS}}
+        if len(found) != 1 or not words <= {*DIGITS, *WORDS}:
+            return None
+        digits += found
+    return digits if len(set(digits)) == len(digits) else None
+
+
+def hold_out(labels, count):
+    """Which images of labels int64 [N] are for validation, bool [N]: always the same `count`.
+
+    Each class gives its share, drawn with a fixed seed; of MNIST's images they are the last ones,
+    on which the recipes were chosen.
+    """
+    chosen = torch.zeros(len(labels), dtype=torch.bool)
+    if hashlib.sha256(labels.byte().numpy()).hexdigest() == KNOWN_MNIST.checksums["train"][1]:
+        chosen[-count:] = True
+        return chosen
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
+    order = order[labels[order].argsort(stable=True)]  # class by class
+    chosen[order[torch.arange(count) * len(labels) // count]] = True  # at equal distances
+    return chosen
 
 
 def load_splits(dataset=None, validation=0):
