@@ -15,6 +15,7 @@ from plumbing.cli import InputError, sentence
 MNIST = "ylecun/mnist"
 DIGITS = list("0123456789")  # the names of the classes
 WORDS = "zero one two three four five six seven eight nine".split()
+HELD_OUT = 7  # one of them is for validation where a dataset has no test images, as in MNIST
 POOL = 5  # drawn digits for each one of an epoch, from which these are chosen
 
 
@@ -45,7 +46,15 @@ class Split(NamedTuple):
     class_names: list  # ten strings
     inverted: bool = False  # whether the images are dark on light in the dataset
     name: str = "train"  # or "test", or "validation", which stands in for it
+    stratified: bool = False  # whether validation images were drawn from each class
     pool: int = 0  # POOL times as many as an epoch takes of them
+
+    @property
+    def classes(self):
+        """What the classes are, in words."""
+        if self.class_names == DIGITS:
+            return "0 to 9, taken for digits (or else: --things)"
+        return ", ".join(self.class_names)
 
     @property
     def own(self):
@@ -69,8 +78,8 @@ def load(dataset, split, validation=0, things=False):
     see hold_out(). Raises InputError for a dataset that is not there or does not hold 28 x 28 grey
     images of at most ten classes, or has no more training images than that.
 
-    Classes without names, and those whose names all stand for digits, are taken for digits and named
-    so, unless they are said to be `things`.
+    Classes without names, and those whose names all stand for digits, are taken for digits and
+    named so, unless they are said to be `things`.
     """
     if validation:
         whole = load(dataset, "train", things=things)
@@ -79,9 +88,11 @@ def load(dataset, split, validation=0, things=False):
                 f"{validation} validation images leave none of the {len(whole.images)} training "
                 f"images of dataset {dataset!r}"
             )
-        chosen = hold_out(whole.labels, validation)
+        stratified = sha256(whole.labels) != KNOWN_MNIST.checksums["train"][1]
+        chosen = hold_out(whole.labels, validation, stratified)
         name, chosen = ("validation", chosen) if split == "test" else (split, ~chosen)
-        return whole._replace(images=whole.images[chosen], labels=whole.labels[chosen], name=name)
+        images, labels = whole.images[chosen], whole.labels[chosen]
+        return whole._replace(images=images, labels=labels, name=name, stratified=stratified)
     if dataset == "synthetic":
         return Split(*synthetic.generate(*synthetic.SPLITS[split]), DIGITS, name=split)
     known = KNOWN_MNIST if dataset == MNIST else None
@@ -90,13 +101,14 @@ def load(dataset, split, validation=0, things=False):
     numbers = None if things else read_digits(class_names or DIGITS)
     if numbers:
         return Split(images, torch.tensor(numbers)[labels], DIGITS, inverted, split)
-    names = class_names or [f"class {index}" for index in range(10)]
+    named = class_names and class_names != DIGITS
+    names = class_names if named else [f"class {index}" for index in range(10)]
     names = names + [f"output {index}" for index in range(len(names), 10)]
     return Split(images, labels, names, inverted, split)
 
 
 def read_digits(class_names):
-    """The digits that all names of classes are ("3", "three", "3 - three"), a list, or else None."""
+    """The digits that names of classes stand for ("3", "three", "3 - three"), a list, or None."""
     digits = []
     for name in class_names:
         words = set(re.findall("[a-z]+|[0-9]+", name.lower())) - {"digit", "number"}
@@ -108,35 +120,41 @@ def read_digits(class_names):
     return digits if len(set(digits)) == len(digits) else None
 
 
-def hold_out(labels, count):
+def sha256(labels):
+    return hashlib.sha256(labels.byte().numpy()).hexdigest()
+
+
+def hold_out(labels, count, stratified):
     """Which images of labels int64 [N] are for validation, bool [N]: always the same `count`.
 
-    Each class gives its share, drawn with a fixed seed; of MNIST's images they are the last ones,
-    on which the recipes were chosen.
+    Where they are stratified each class gives its share, drawn with a fixed seed; else they are the
+    last ones: those of MNIST, on which the recipes were chosen.
     """
     chosen = torch.zeros(len(labels), dtype=torch.bool)
-    if hashlib.sha256(labels.byte().numpy()).hexdigest() == KNOWN_MNIST.checksums["train"][1]:
-        chosen[-count:] = True
-        return chosen
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
     order = order[labels[order].argsort(stable=True)]  # class by class
-    chosen[order[torch.arange(count) * len(labels) // count]] = True  # at equal distances
+    at_equal_distances = order[torch.arange(count) * len(labels) // count]
+    chosen[at_equal_distances if stratified else slice(-count, None)] = True
     return chosen
 
 
-def load_splits(dataset=None, validation=0):
+def load_splits(dataset=None, validation=0, things=False):
     """(name of the dataset, its training Split, its test Split, a warning or None); see load().
 
     Without a name it is MNIST, from the first source that has it (hub.load), or else drawn digits,
-    and the warning says why. A dataset that is named is never replaced.
+    and the warning says why. A dataset that is named is never replaced. Of one without test images
+    one in HELD_OUT training images is held out for validation.
     """
-    warning = None
-    if dataset is None:
-        try:
-            return MNIST, *(load(MNIST, split, validation) for split in ("train", "test")), None
-        except hub.Unreachable as error:
-            dataset, warning = "synthetic", f"drawn digits in place of MNIST: {sentence(error)}"
-    return dataset, *(load(dataset, split, validation) for split in ("train", "test")), warning
+    name, warning = MNIST if dataset is None else dataset, None
+    try:
+        load(name, "test")
+    except sources.MissingSplit:
+        validation = validation or len(load(name, "train").images) // HELD_OUT
+    except hub.Unreachable as error:
+        if dataset is not None:
+            raise
+        name, warning = "synthetic", f"drawn digits in place of MNIST: {sentence(error)}"
+    return name, *(load(name, s, validation, things) for s in ("train", "test")), warning
 
 
 def add_drawn(split, count, dataset):

@@ -119,18 +119,26 @@ def load_with_test_split(path, dataset=None):
     """
     model, checkpoint = load_checkpoint(path)
     dataset = dataset or checkpoint.dataset
-    test = data.load(dataset, "test", checkpoint.validation(dataset))
-    if dataset == checkpoint.dataset and test.inverted and not checkpoint.settings["inverted"]:
-        raise InputError(
-            f"checkpoint {path} is of a version that read dark digits on light paper as they are: "
-            "train anew (make train)"
-        )
+    things = checkpoint.class_names != data.DIGITS
+    test = data.load(dataset, "test", checkpoint.validation(dataset), things)
+    if dataset == checkpoint.dataset:
+        check_version(path, checkpoint, test)
     if test.class_names != checkpoint.class_names:
         raise InputError(
             f"dataset {dataset!r} has the classes {', '.join(test.class_names)}, and checkpoint "
             f"{path} was trained on {', '.join(checkpoint.class_names)}"
         )
     return model, checkpoint, test
+
+
+def check_version(path, checkpoint, split):
+    """InputError where an earlier version read a dataset in another way than data.load() does."""
+    for name, way in (
+        ("inverted", "read dark digits on light paper as they are"),
+        ("stratified", "validated on the last training images, which may be of one class"),
+    ):
+        if checkpoint.settings[name] != getattr(split, name):
+            raise InputError(f"checkpoint {path} is of a version that {way}: train anew")
 
 
 def check_replaceable(path, dataset, reason):

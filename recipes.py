@@ -44,9 +44,10 @@ class Settings:
     extra_writing: float = setting("share of images with a stray stroke", 0, 1, 0.0, "distortion")
 
     validation: int = setting(
-        "training images, the last ones, read in place of the test images", 0, 10**9, 0, "run"
+        "training images held out and read in place of the test images", 0, 10**9, 0, "run"
     )
     seed: int = setting("of first weights, order and distortions", 0, 2**32 - 1, 0, "run")
+    stratified: int = setting("1: validation images of each class", 0, 1, 0, "machine")
     threads: int = setting("of the CPU, on which the last bits depend", 0, 10**9, 0, "machine")
     inverted: int = setting("1: the dataset's images are dark on light", 0, 1, 0, "machine")
 

@@ -91,6 +91,11 @@ def parse_args():
         action="store_true",
         help="go on with the unfinished run in the checkpoint, with its settings",
     )
+    parser.add_argument(
+        "--things",
+        action="store_true",
+        help="the classes are things, and no digits, even where their names are numbers",
+    )
     args = parser.parse_args()
     if args.seeds and (args.resume or args.seed is not None):
         parser.error("--seeds goes with neither --seed nor --resume")
@@ -104,6 +109,7 @@ def choose_settings(args):
     _, before = load_checkpoint(args.checkpoint)
     resume.check_flags(args, before)
     args.dataset, args.threads = before.dataset, args.threads or resume.usable_threads(before)
+    args.things = before.class_names != data.DIGITS
     return recipes.Settings(**before.settings), before
 
 
@@ -122,7 +128,10 @@ def print_header(args, settings, dataset, training, test, warning, before):
         warning=warning,
         dataset=dataset if warning else None,
         images=f"{len(training.own):,} training, {len(test.images):,} {test.name}"
-        + ", dark on light: inverted" * test.inverted,
+        + ", dark on light: inverted" * test.inverted
+        + ", for want of test images"
+        * (test.name == "validation" and not (args.validation or before)),
+        classes=training.classes,
         network=f"784-128-10, {sum(p.numel() for p in MLP().parameters()):,} parameters",
         recipe=f"{settings.recipe}: {recipes.describe(settings, 'recipe')}, {seeds}",
         distortion=recipes.describe(settings, "distortion"),
@@ -143,13 +152,21 @@ def main():
     # Before the images, because a first run decodes or even downloads them.
     asked_for = data.MNIST if args.dataset is None else args.dataset
     cli.show(device=devices.describe(device), dataset=asked_for)
-    dataset, training, test, warning = data.load_splits(args.dataset, settings.validation)
+    dataset, training, test, warning = data.load_splits(
+        args.dataset, settings.validation, args.things
+    )
     if warning:
         for path in paths.values():
             check_replaceable(path, dataset, warning)
     training = data.add_drawn(training, settings.drawn, dataset)
     settings = recipes.limit_batch(settings, training.epoch, args.batch_size or args.resume)
-    settings = replace(settings, threads=torch.get_num_threads(), inverted=int(training.inverted))
+    settings = replace(
+        settings,
+        validation=len(test.images) if test.name == "validation" else 0,
+        stratified=int(test.stratified),
+        inverted=int(test.inverted),
+        threads=torch.get_num_threads(),
+    )
     print_header(args, settings, dataset, training, test, warning, before)
 
     facts = {"dataset": dataset, "class_names": training.class_names}

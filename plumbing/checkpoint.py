@@ -35,7 +35,7 @@ class Checkpoint:
     @property
     def summary(self):
         count = self.validation(self.dataset)
-        without = f" without its last {count:,} training images" if count else ""
+        without = f" without {count:,} validation images" if count else ""
         return (
             f"{self.epoch} epochs of recipe {self.settings['recipe']}, seed {self.seed}, "
             f"on {self.dataset}{without}{', slant taken out' * self.settings['deslant']}"
@@ -52,7 +52,7 @@ class Checkpoint:
         return "validation" if self.settings["validation"] else "test"
 
     def validation(self, dataset):
-        """How many of the last training images of a dataset it was judged by, in place of test."""
+        """How many training images of a dataset it was judged by, in place of test images."""
         return self.settings["validation"] if dataset == self.dataset else 0
 
 

@@ -81,6 +81,8 @@ def restore(path, checkpoint, model, optimizer, split):
     misfits = ["list of classes"] if checkpoint.class_names != split.class_names else []
     if checkpoint.settings["inverted"] != split.inverted:
         misfits.append("side of light and dark")
+    if checkpoint.settings["stratified"] != split.stratified:
+        misfits.append("choice of validation images")
     model.load_state_dict(checkpoint.weights)
     for name, tensor in optimizer.tensors():
         saved = checkpoint.optimizer.get(name, torch.empty(0))

@@ -23,6 +23,10 @@ HUB = "Hub"  # the fingerprint of all that is there, where asking for one would 
 NO_PICTURE = (*tables.DAMAGED, TypeError, LookupError, struct.error)
 
 
+class MissingSplit(InputError):
+    """A dataset has no such split, or an empty one."""
+
+
 class Pixels(NamedTuple):
     """A split of a dataset."""
 
@@ -139,7 +143,7 @@ def _decode(dataset, split, path, folder):
     sizes = {name: len(next(iter(columns.values()), ())) for name, columns in splits.items()}
     if not sizes.get(split):
         shown = ", ".join(f"{name} ({size} rows)" for name, size in sizes.items())
-        raise InputError(
+        raise MissingSplit(
             f"dataset {dataset!r}, split {split!r}: missing or empty; this dataset has {shown}"
         )
     found = {}

@@ -88,6 +88,47 @@ def test_class_names_are_kept_and_outputs_without_a_class_have_numbers(tmp_path)
         ]
 
 
+def test_validation_images_are_drawn_from_each_class_and_always_the_same():
+    labels = torch.arange(10).repeat_interleave(torch.arange(20, 120, 10))  # class by class
+    chosen = data.hold_out(labels, 65, stratified=True)
+    assert chosen.sum() == 65 and torch.equal(chosen, data.hold_out(labels, 65, stratified=True))
+    shares = labels[chosen].bincount() / labels.bincount()
+    assert (shares - 0.1).abs().max() <= 0.05
+    assert data.hold_out(labels, 65, stratified=False).nonzero().min() == len(labels) - 65
+
+
+@pytest.mark.parametrize(
+    "names, digits",
+    [
+        (sorted(data.WORDS), [8, 5, 4, 9, 1, 7, 6, 3, 2, 0]),
+        (["0 - zero", "1 - one", "2_two"], [0, 1, 2]),
+        (["3", "7"], [3, 7]),
+        (["digit 4", "Number5"], [4, 5]),
+        (["0 T-shirt", "1 trouser"], None),
+        (["one", "1"], None),
+        (["10", "12"], None),
+        (["Bag", "é"], None),
+    ],
+)
+def test_names_that_stand_for_digits_are_taken_for_them(drawn, names, digits):
+    rows = [i for i, label in enumerate(drawn[1][:200].tolist()) if label < len(names)]
+    images, labels = drawn[0][rows], drawn[1][rows]
+    write_split(Path("d/test.parquet"), list(images.numpy()), labels.tolist(), names=names)
+    split, things = data.load("d", "test"), data.load("d", "test", things=True)
+    assert things.class_names[: len(names)] == names and torch.equal(things.labels, labels)
+    assert split.class_names == (data.DIGITS if digits else things.class_names)
+    assert torch.equal(split.labels, torch.tensor(digits)[labels] if digits else labels)
+    assert ("digits" in split.classes) == bool(digits) and names[0] in things.classes
+
+
+def test_numbers_are_digits_unless_they_are_called_things(drawn):
+    np.savez("without.npz", x_test=drawn[0].numpy(), y_test=drawn[1].numpy())
+    write_split(Path("with/test.parquet"), list(drawn[0].numpy()), drawn[1].tolist())
+    for dataset in "without.npz", "with":
+        assert data.load(dataset, "test").class_names == data.DIGITS
+        assert data.load(dataset, "test", things=True).class_names[3] == "class 3"
+
+
 # The cache.
 
 

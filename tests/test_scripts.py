@@ -51,12 +51,9 @@ def test_train_prints_a_header_a_line_per_epoch_and_a_summary(run, dataset):
     code, out, err = run(train.main, *DIGITS, 3, "--seed", 7, "--json")
     assert (code, err) == (0, "")
     lines = out.splitlines()
-    headings = ["device", "dataset", "images", "network", "recipe", "distortion"]
-    assert [line.split()[0] for line in lines[:6]] == headings
-    assert lines[2:4] == [
-        "images      500 training, 100 test",
-        "network     784-128-10, 101,770 parameters",
-    ]
+    headings = ["device", "dataset", "images", "classes", "network", "recipe", "distortion"]
+    assert [line.split()[0] for line in lines[:7]] == headings
+    assert lines[2] == "images      500 training, 100 test" and "101,770 parameters" in lines[4]
     assert [words[0] for words in table(out)] == ["epoch", "1", "2", "3"]
     summary = json.loads(lines[-1])
     assert lines[0].startswith(f"device      {summary['device']} (")
@@ -114,10 +111,11 @@ def test_validation_images_are_not_trained_on_and_take_the_place_of_the_test_ima
     assert "of the validation images" in out
     model, checkpoint = load_checkpoint(CHECKPOINT)
     training = data.load("digits", "train")
-    result = evaluate(model, training.images[400:], training.labels[400:])
+    chosen = data.hold_out(training.labels, 100, stratified=True)
+    result = evaluate(model, training.images[chosen], training.labels[chosen])
     assert json.loads(out.splitlines()[-1])["errors"] == result.errors
     assert checkpoint.settings["validation"] == 100
-    assert "on digits without its last 100 training images" in checkpoint.summary
+    assert "on digits without 100 validation images" in checkpoint.summary
 
     for script in analysis, robustness:
         code, out, _ = run(script.main)
@@ -127,14 +125,38 @@ def test_validation_images_are_not_trained_on_and_take_the_place_of_the_test_ima
     assert code == 2 and "whole.pt is judged by other images than checkpoint.pt" in err
     assert "100 test images" in run(analysis.main, "--dataset", "digits/test.parquet")[1]
 
-    # The same weights as of a dataset that ends there.
-    rows = list(training.images[:400].numpy()), training.labels[:400].tolist()
+    # The same weights as of a dataset without them.
+    rows = list(training.images[~chosen].numpy()), training.labels[~chosen].tolist()
     write_split(Path("fewer/train.parquet"), *rows)
     Path("fewer/test.parquet").write_bytes(Path("digits/test.parquet").read_bytes())
     run(train.main, "--dataset", "fewer", "--epochs", 2)
     assert torch.equal(model.layers[1].weight, first_weights())
     code, _, err = run(train.main, *DIGITS, 2, "--validation", 500)
     assert code == 2 and "500 validation images leave none of the 500 training images" in err
+
+
+def test_a_dataset_without_test_images_holds_some_out_and_says_so(run, dataset):
+    (dataset / "test.parquet").unlink()
+    code, out, err = run(train.main, *DIGITS, 2)
+    assert (code, err) == (0, "") and "429 training, 71 validation, for want of test images" in out
+    settings = load_checkpoint(CHECKPOINT)[1].settings
+    assert settings["validation"] == 71 and settings["stratified"] == 1
+    for script in analysis, robustness:
+        code, out, _ = run(script.main)
+        assert code == 0 and "71 validation images" in out
+    content = torch.load(CHECKPOINT, weights_only=True)
+    content["settings"]["stratified"] = 0  # as of an earlier version
+    torch.save(content, CHECKPOINT)
+    code, _, err = run(analysis.main)
+    assert code == 2 and str(CHECKPOINT) in err and err.count("\n") == 1
+
+
+def test_digits_that_are_things_are_trained_and_read_as_things(run, dataset):
+    assert run(train.main, *DIGITS, 2)[1].count("taken for digits") == 1
+    code, out, _ = run(train.main, *DIGITS, 2, "--things", "--drawn", 10)
+    assert code == 2  # no drawn digits among things
+    code, out, _ = run(train.main, *DIGITS, 2, "--things")
+    assert code == 0 and "classes     class 0, class 1" in out
 
 
 def test_a_checkpoint_goes_through_a_link_to_its_file(run, dataset):
