@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import zlib
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -60,6 +61,11 @@ class Split(NamedTuple):
     def own(self):
         """The images of the dataset, without the pool."""
         return self.images[: len(self.images) - self.pool]
+
+    @property
+    def checksum(self):
+        """A CRC-32 of the images and their labels."""
+        return zlib.crc32(self.labels.numpy(), zlib.crc32(self.own.numpy()))
 
     @property
     def epoch(self):

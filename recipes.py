@@ -48,6 +48,7 @@ class Settings:
     )
     seed: int = setting("of first weights, order and distortions", 0, 2**32 - 1, 0, "run")
     stratified: int = setting("1: validation images of each class", 0, 1, 0, "machine")
+    checksum: int = setting("CRC-32 of the training images", 0, 2**32 - 1, 0, "machine")
     threads: int = setting("of the CPU, on which the last bits depend", 0, 10**9, 0, "machine")
     inverted: int = setting("1: the dataset's images are dark on light", 0, 1, 0, "machine")
 

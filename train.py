@@ -57,7 +57,7 @@ def train_and_save(path, settings, training, test, facts, before=None, show_epoc
     optimizer = Adam(model, settings.beta1, settings.beta2)
     history = []
     if before:
-        resume.restore(path, before, model, optimizer, training)
+        resume.restore(path, before, model, optimizer, training, settings)
         history = list(before.history)
     facts = {**facts, "settings": asdict(settings)}
     start = epoch_start = time.perf_counter()
@@ -108,7 +108,8 @@ def choose_settings(args):
         return recipes.from_flags(args), None
     _, before = load_checkpoint(args.checkpoint)
     resume.check_flags(args, before)
-    args.dataset, args.threads = before.dataset, args.threads or resume.usable_threads(before)
+    args.dataset = args.dataset or before.dataset
+    args.threads = args.threads or resume.usable_threads(before)
     args.things = before.class_names != data.DIGITS
     return recipes.Settings(**before.settings), before
 
@@ -165,6 +166,7 @@ def main():
         validation=len(test.images) if test.name == "validation" else 0,
         stratified=int(test.stratified),
         inverted=int(test.inverted),
+        checksum=training.checksum,
         threads=torch.get_num_threads(),
     )
     print_header(args, settings, dataset, training, test, warning, before)

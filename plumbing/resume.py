@@ -53,6 +53,8 @@ def check_flags(args, checkpoint):
     """InputError where a flag that was typed says something else than the run of a Checkpoint."""
     saved = {"dataset": checkpoint.dataset, **checkpoint.settings}
     saved.pop("threads")  # which may be others, because they decide the last bits only
+    if checkpoint.settings["checksum"]:  # A dataset may be elsewhere now: its images tell.
+        saved.pop("dataset")
     typed = {name: value for name, value in vars(args).items() if value is not None}
     if differing := [name for name in saved if typed.get(name, saved[name]) != saved[name]]:
         kept, typed = (
@@ -71,18 +73,20 @@ def usable_threads(checkpoint):
     return threads if 0 < threads <= os.cpu_count() else None
 
 
-def restore(path, checkpoint, model, optimizer, split):
+def restore(path, checkpoint, model, optimizer, split, settings):
     """Put a model and its Adam where they were at a checkpoint.
 
-    Raises InputError where it cannot be of epochs of a training data.Split.
+    Raises InputError where it cannot be of epochs of a training data.Split with these settings.
     """
-    epochs, batch_size = checkpoint.epoch, checkpoint.settings["batch_size"]
-    steps = min(epochs * -(-split.epoch // batch_size), 2**24)  # where Adam's float32 stops
+    epochs, before = checkpoint.epoch, checkpoint.settings
+    steps = min(
+        epochs * -(-split.epoch // settings.batch_size), 2**24
+    )  # Adam's float32 stops there
     misfits = ["list of classes"] if checkpoint.class_names != split.class_names else []
-    if checkpoint.settings["inverted"] != split.inverted:
-        misfits.append("side of light and dark")
-    if checkpoint.settings["stratified"] != split.stratified:
-        misfits.append("choice of validation images")
+    if before["checksum"] not in (0, settings.checksum):  # 0 is that of an earlier version
+        misfits.append("checksum of the training images")
+    if (before["inverted"], before["stratified"]) != (settings.inverted, settings.stratified):
+        misfits.append("way of reading the dataset")
     model.load_state_dict(checkpoint.weights)
     for name, tensor in optimizer.tensors():
         saved = checkpoint.optimizer.get(name, torch.empty(0))

@@ -168,7 +168,7 @@ def test_a_process_that_is_ended_can_go_on(run, dataset):
     "flags, sentence",
     [
         (["--epochs", 9], "--epochs 4, not --epochs 9"),
-        (["--seed", 5, "--dataset", "."], "--dataset digits --seed 3, not --dataset . --seed 5"),
+        (["--seed", 5, "--epochs", 9], "--epochs 4 --seed 3, not --epochs 9 --seed 5"),
         (["--recipe", "robust"], "--recipe accurate, not --recipe robust"),
         (["--batch-size", 50], "--batch-size 100, not --batch-size 50"),
         (["--rotation", 7], "--rotation 20, not --rotation 7.0"),
@@ -220,9 +220,18 @@ def test_another_dataset_of_the_same_name_is_refused(dataset, unfinished, refuse
     assert "list of classes" in refused()
     for split in ("train", "test"):
         write_split(dataset / f"{split}.parquet", [255 - x for x in images[:500]], labels[:500])
-    assert "side of light and dark" in refused()
+    assert "way of reading" in refused()
+    write_split(dataset / "train.parquet", images[1:501], labels[1:501])
+    assert "checksum" in refused()
     write_split(dataset / "train.parquet", images[:50], labels[:50])
     assert "batch size of 100 exceeds the 50 training images" in refused()
+
+
+def test_a_dataset_that_was_moved_is_known_by_its_images(run, dataset, unfinished):
+    dataset.rename("moved")
+    code, out, err = run(train.main, "--resume", "--dataset", "moved")
+    assert (code, err) == (0, "") and "resuming" in out
+    assert load_checkpoint(CHECKPOINT)[1].dataset == "moved"
 
 
 # When it is saved.
