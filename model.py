@@ -125,12 +125,17 @@ def load_with_test_split(path, dataset=None):
             f"checkpoint {path} is of a version that read dark digits on light paper as they are: "
             "train anew (make train)"
         )
-    if test.class_names != checkpoint.class_names:
+    check_classes(path, checkpoint, dataset, test)
+    return model, checkpoint, test
+
+
+def check_classes(path, checkpoint, dataset, split):
+    """InputError where a data.Split of a dataset has other classes than a Checkpoint."""
+    if split.class_names != checkpoint.class_names:
         raise InputError(
-            f"dataset {dataset!r} has the classes {', '.join(test.class_names)}, and checkpoint "
+            f"dataset {dataset!r} has the classes {', '.join(split.class_names)}, and checkpoint "
             f"{path} was trained on {', '.join(checkpoint.class_names)}"
         )
-    return model, checkpoint, test
 
 
 def check_replaceable(path, dataset, reason):
