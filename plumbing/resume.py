@@ -20,7 +20,8 @@ def add_flags(parser):
         "--start",
         metavar="FILE",
         type=cli.path,
-        help="checkpoint with the first weights of a new run, in place of random ones",
+        help="checkpoint with the first weights of a new run, in place of random ones; it decides "
+        "whether the slant is taken out",
     )
     either.add_argument(
         "--resume",
