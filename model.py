@@ -111,6 +111,23 @@ def advice(checkpoint):
     )
 
 
+def frame_advice(checkpoint, frame):
+    """What to say where things lie otherwise in images than a network has learnt them, else None.
+
+    The frame of the images is a dict, as in a Checkpoint.
+    """
+    if frame == checkpoint.frame:
+        return None
+    there, here = (
+        f"{each['side']} pixels long, their {each['centre']} in the middle"
+        for each in (checkpoint.frame, frame)
+    )
+    return (
+        f"the network has learnt things that are {there}; here they are {here}: to have both "
+        "alike, train on what predict.py --save-input makes of pictures"
+    )
+
+
 def load_with_test_split(path, dataset=None):
     """(model on the CPU, Checkpoint, test data.Split) of the dataset, or of the checkpoint's own.
 

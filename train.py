@@ -16,7 +16,7 @@ from tqdm import tqdm
 import data
 import recipes
 from digits import frame
-from model import MLP, check_classes, check_replaceable, evaluate, load_checkpoint
+from model import MLP, check_classes, check_replaceable, evaluate, frame_advice, load_checkpoint
 from plumbing import checkpoint as checkpoints
 from plumbing import devices, report, resume
 from plumbing.files import check_writable
@@ -157,6 +157,7 @@ def main():
 
     facts = {"dataset": dataset, "class_names": training.class_names}
     facts["frame"] = frame.measure(training.own)._asdict()
+    cli.show(advice=start and frame_advice(start, facts["frame"]))
     training, test = training.to(device), test.to(device)  # once, as bytes
     report.print_head(test.name, args.seeds)
     summaries = []

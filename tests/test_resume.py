@@ -6,6 +6,7 @@ import os
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import write_split
@@ -192,6 +193,16 @@ def test_a_run_starts_from_the_weights_of_another_and_says_so(run, trained, monk
     assert run(train.main, *FLAGS, *again)[0] == 0
     assert seen == [6, 7]
     assert load_checkpoint(Path("again.pt"))[1].settings["earlier_epochs"] == 5
+
+
+def test_things_that_lie_otherwise_in_the_images_than_in_those_of_the_start(run, trained, drawn):
+    flags = ["--start", "start.pt", "--epochs", 1, "--dataset"]
+    assert "--save-input" not in run(train.main, *flags, "digits")[1]
+    for split in ("train", "test"):
+        small = [np.pad(image[::2, ::2], 7) for image in drawn[0].numpy()]
+        write_split(Path("small") / f"{split}.parquet", small, drawn[1].tolist())
+    code, out, _ = run(train.main, *flags, "small")
+    assert code == 0 and "advice" in out and "--save-input" in out
 
 
 def test_a_run_with_a_start_is_resumed_like_any_other(run, trained, cut):
