@@ -103,11 +103,29 @@ def advice(checkpoint):
 
     One that was has seen drawn digits, settings["drawn"], beside those of its dataset.
     """
-    if checkpoint.class_names != data.DIGITS or checkpoint.settings["drawn"]:
+    seen = checkpoint.settings["drawn"] or checkpoint.settings["earlier_epochs"]
+    if checkpoint.class_names != data.DIGITS or seen:
         return None
     return (
         "not trained for what people write; the recipe everyday is: make train RECIPE=everyday "
         "CHECKPOINT=everyday.pt, then this with CHECKPOINT=everyday.pt"
+    )
+
+
+def frame_advice(checkpoint, frame):
+    """What to say where things lie otherwise in images than a network has learnt them, else None.
+
+    The frame of the images is a dict, as in a Checkpoint.
+    """
+    if frame == checkpoint.frame:
+        return None
+    there, here = (
+        f"{each['side']} pixels long, their {each['centre']} in the middle"
+        for each in (checkpoint.frame, frame)
+    )
+    return (
+        f"the network has learnt things that are {there}; here they are {here}: to have both "
+        "alike, train on what predict.py --save-input makes of pictures"
     )
 
 
@@ -123,12 +141,17 @@ def load_with_test_split(path, dataset=None):
     test = data.load(dataset, "test", checkpoint.validation(dataset), things)
     if dataset == checkpoint.dataset:
         check_version(path, checkpoint, test)
-    if test.class_names != checkpoint.class_names:
+    check_classes(path, checkpoint, dataset, test)
+    return model, checkpoint, test
+
+
+def check_classes(path, checkpoint, dataset, split):
+    """InputError where a data.Split of a dataset has other classes than a Checkpoint."""
+    if split.class_names != checkpoint.class_names:
         raise InputError(
-            f"dataset {dataset!r} has the classes {', '.join(test.class_names)}, and checkpoint "
+            f"dataset {dataset!r} has the classes {', '.join(split.class_names)}, and checkpoint "
             f"{path} was trained on {', '.join(checkpoint.class_names)}"
         )
-    return model, checkpoint, test
 
 
 def check_version(path, checkpoint, split):

@@ -50,6 +50,9 @@ class Settings:
     stratified: int = setting("1: validation images of each class", 0, 1, 0, "machine")
     checksum: int = setting("CRC-32 of the training images", 0, 2**32 - 1, 0, "machine")
     threads: int = setting("of the CPU, on which the last bits depend", 0, 10**9, 0, "machine")
+    earlier_epochs: int = setting(
+        "of the network whose weights were the first ones; 0: random ones", 0, 10**9, 0, "machine"
+    )
     inverted: int = setting("1: the dataset's images are dark on light", 0, 1, 0, "machine")
 
 
@@ -166,10 +169,23 @@ def add_flags(parser):
     )
 
 
-def from_flags(args):
-    """The Settings of a recipe, with the numbers that have a flag of their own."""
+def from_flags(args, start=None):
+    """The Settings of a recipe, with the numbers that have a flag of their own.
+
+    A Checkpoint to start from decides whether the slant is taken out, because its weights know
+    images of one kind only; InputError where the flag says otherwise.
+    """
     given = {each.name: getattr(args, each.name, None) for each in numbers()}
     given = {name: value for name, value in given.items() if value is not None}
+    if start:
+        deslant = start.settings["deslant"]
+        if given.get("deslant", deslant) != deslant:
+            raise cli.InputError(
+                f"--deslant {args.deslant} does not fit --start {args.start}, which was trained "
+                f"with --deslant {deslant}: leave it out"
+            )
+        earlier = start.settings["earlier_epochs"] + start.epoch
+        given |= {"deslant": deslant, "earlier_epochs": earlier}
     return replace(RECIPES[args.recipe or DEFAULT], **given)
 
 

@@ -16,7 +16,7 @@ from tqdm import tqdm
 import data
 import recipes
 from digits import frame
-from model import MLP, check_replaceable, evaluate, load_checkpoint
+from model import MLP, check_classes, check_replaceable, evaluate, frame_advice, load_checkpoint
 from plumbing import checkpoint as checkpoints
 from plumbing import devices, report, resume
 from plumbing.files import check_writable
@@ -30,7 +30,8 @@ def train(model, optimizer, split, settings, done=0):
     """
     keep_freed_memory()
     for epoch in range(done + 1, settings.epochs + 1):
-        batches = data.Batches(split, settings, epoch)
+        # More epochs of a trained network are to see other distortions than it has seen.
+        batches = data.Batches(split, settings, settings.earlier_epochs + epoch)
         steps = settings.epochs * len(batches)
         progress = tqdm(batches, f"epoch {epoch}", disable=None, leave=False, delay=1)
         # The loss is summed on the device and read once an epoch, because reading waits for a GPU.
@@ -46,24 +47,26 @@ def train(model, optimizer, split, settings, done=0):
         yield epoch, total.item() / split.epoch
 
 
-def train_and_save(path, settings, training, test, facts, before=None, show_epochs=True):
+def train_and_save(path, settings, training, test, facts, start, before=None, show_epochs=True):
     """Train a network and save it at a path; (its Checkpoint, seconds in the training loop).
 
     The data.Splits are on the device, and the facts are what the Checkpoint is to say of the data.
-    `before` is the Checkpoint to go on from; show_epochs: print a line after each.
+    `start` is the Checkpoint whose weights are the first ones, in place of random ones, `before`
+    the one to go on from, if any; show_epochs: print a line after each.
     """
     torch.manual_seed(settings.seed)
     model = MLP(settings.deslant).to(training.images.device)
     optimizer = Adam(model, settings.beta1, settings.beta2)
+    if start:
+        model.load_state_dict(start.weights)
     history = []
     if before:
-        resume.restore(path, before, model, optimizer, training, settings)
-        history = list(before.history)
+        history = resume.restore(path, before, model, optimizer, training, settings)
     facts = {**facts, "settings": asdict(settings)}
-    start = epoch_start = time.perf_counter()
+    began = epoch_began = time.perf_counter()
     with resume.saving(path, before) as save:
         for epoch, loss in train(model, optimizer, training, settings, len(history)):
-            seconds = time.perf_counter() - epoch_start
+            seconds = time.perf_counter() - epoch_began
             result = evaluate(model, test.images, test.labels)  # which decides nothing
             if not (math.isfinite(loss) and result.logits.isfinite().all()):
                 raise FloatingPointError(
@@ -76,8 +79,8 @@ def train_and_save(path, settings, training, test, facts, before=None, show_epoc
             save(checkpoint)
             if show_epochs:
                 report.print_line(epoch, f"{loss:.4f}", history[-1])
-            epoch_start = time.perf_counter()
-        return checkpoint, time.perf_counter() - start
+            epoch_began = time.perf_counter()
+        return checkpoint, time.perf_counter() - began
 
 
 def parse_args():
@@ -86,11 +89,7 @@ def parse_args():
     cli.add_checkpoint(parser)
     devices.add_flags(parser)
     recipes.add_flags(parser)
-    parser.add_argument(
-        "--resume",
-        action="store_true",
-        help="go on with the unfinished run in the checkpoint, with its settings",
-    )
+    resume.add_flags(parser)
     parser.add_argument(
         "--things",
         action="store_true",
@@ -103,15 +102,16 @@ def parse_args():
 
 
 def choose_settings(args):
-    """(the recipes.Settings, the Checkpoint of the run that goes on or None); changes args."""
+    """(recipes.Settings, Checkpoint to start from or None, one to resume or None); changes args."""
     if not args.resume:
-        return recipes.from_flags(args), None
+        start = args.start and load_checkpoint(args.start)[1]
+        return recipes.from_flags(args, start), start, None
     _, before = load_checkpoint(args.checkpoint)
     resume.check_flags(args, before)
     args.dataset = args.dataset or before.dataset
     args.threads = args.threads or resume.usable_threads(before)
     args.things = before.class_names != data.DIGITS
-    return recipes.Settings(**before.settings), before
+    return recipes.Settings(**before.settings), None, before
 
 
 def choose_paths(args, seed):
@@ -120,6 +120,8 @@ def choose_paths(args, seed):
     paths = {n: name.parent / f"{name.stem}-{n}{name.suffix}" for n in args.seeds} or {seed: name}
     for path in (name, *paths.values()):
         check_writable(path)
+    if args.start and args.start.resolve() in {path.resolve() for path in paths.values()}:
+        raise cli.InputError(f"--start {args.start} would be lost: name another --checkpoint")
     return paths
 
 
@@ -142,7 +144,7 @@ def print_header(args, settings, dataset, training, test, warning, before):
 
 def main():
     args = parse_args()
-    settings, before = choose_settings(args)
+    settings, start, before = choose_settings(args)
     device = devices.choose(args.device, args.threads)
     if before and before.epoch >= settings.epochs:
         cli.show(finished=f"{before.summary}; there is nothing left to do")
@@ -153,12 +155,15 @@ def main():
     # Before the images, because a first run decodes or even downloads them.
     asked_for = data.MNIST if args.dataset is None else args.dataset
     cli.show(device=devices.describe(device), dataset=asked_for)
+    cli.show(start=start and f"{args.start}: {start.summary}")
     dataset, training, test, warning = data.load_splits(
         args.dataset, settings.validation, args.things
     )
     if warning:
         for path in paths.values():
             check_replaceable(path, dataset, warning)
+    if start:
+        check_classes(args.start, start, dataset, training)
     training = data.add_drawn(training, settings.drawn, dataset)
     settings = recipes.limit_batch(settings, training.epoch, args.batch_size or args.resume)
     settings = replace(
@@ -173,12 +178,13 @@ def main():
 
     facts = {"dataset": dataset, "class_names": training.class_names}
     facts["frame"] = frame.measure(training.own)._asdict()
+    cli.show(advice=start and frame_advice(start, facts["frame"]))
     training, test = training.to(device), test.to(device)  # once, as bytes
     report.print_head(test.name, args.seeds)
     summaries = []
     for seed, path in paths.items():
         own = replace(settings, seed=seed)
-        end = train_and_save(path, own, training, test, facts, before, not args.seeds)
+        end = train_and_save(path, own, training, test, facts, start, before, not args.seeds)
         summaries.append(report.summarize(path, *end, device))
         if args.seeds:
             report.print_line(seed, "", summaries[-1])

@@ -36,8 +36,10 @@ class Checkpoint:
     def summary(self):
         count = self.validation(self.dataset)
         without = f" without {count:,} validation images" if count else ""
+        earlier = self.settings["earlier_epochs"]
+        after = f" after {earlier} of another run" if earlier else ""
         return (
-            f"{self.epoch} epochs of recipe {self.settings['recipe']}, seed {self.seed}, "
+            f"{self.epoch} epochs of recipe {self.settings['recipe']}{after}, seed {self.seed}, "
             f"on {self.dataset}{without}{', slant taken out' * self.settings['deslant']}"
             f"{', unfinished' if self.optimizer else ''}"
         )

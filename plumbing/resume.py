@@ -1,4 +1,4 @@
-"""Runs that are cut short: what is saved of them on the way, and how they go on."""
+"""Runs that go on from a checkpoint, and what is saved of them on the way."""
 
 import os
 import shlex
@@ -11,6 +11,23 @@ from plumbing import checkpoint as checkpoints
 from plumbing import cli
 
 SAVE_EVERY = 5  # seconds
+
+
+def add_flags(parser):
+    """Add --start, which is None where it is not given, and --resume."""
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument(
+        "--start",
+        metavar="FILE",
+        type=cli.path,
+        help="checkpoint with the first weights of a new run, in place of random ones; it decides "
+        "whether the slant is taken out",
+    )
+    either.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the unfinished run in the checkpoint, with its settings",
+    )
 
 
 @contextmanager
@@ -74,14 +91,13 @@ def usable_threads(checkpoint):
 
 
 def restore(path, checkpoint, model, optimizer, split, settings):
-    """Put a model and its Adam where they were at a checkpoint.
+    """Put a model and its Adam where they were at a checkpoint; the history until then, a list.
 
     Raises InputError where it cannot be of epochs of a training data.Split with these settings.
     """
     epochs, before = checkpoint.epoch, checkpoint.settings
-    steps = min(
-        epochs * -(-split.epoch // settings.batch_size), 2**24
-    )  # Adam's float32 stops there
+    steps = epochs * -(-split.epoch // settings.batch_size)
+    steps = min(steps, 2**24)  # where Adam's float32 stops
     misfits = ["list of classes"] if checkpoint.class_names != split.class_names else []
     if before["checksum"] not in (0, settings.checksum):  # 0 is that of an earlier version
         misfits.append("checksum of the training images")
@@ -100,3 +116,4 @@ def restore(path, checkpoint, model, optimizer, split, settings):
             f"of {split.epoch:,} images, so the dataset has changed or the file is damaged; train "
             "anew without --resume"
         )
+    return list(checkpoint.history)

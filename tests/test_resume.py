@@ -6,6 +6,7 @@ import os
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import write_split
@@ -161,6 +162,93 @@ def test_a_process_that_is_ended_can_go_on(run, dataset):
     assert mine == {".cache", "checkpoint.pt", "digits", "tmp", "out", "err"}
 
 
+# A new run with the weights of another.
+
+
+@pytest.fixture
+def trained(run, dataset):
+    """A trained network that takes the slant out, as a Checkpoint; its file is start.pt."""
+    flags = [*FLAGS, "--epochs", 3, "--deslant", 1, "--checkpoint", "start.pt"]
+    assert run(train.main, *flags)[0] == 0
+    return load_checkpoint(Path("start.pt"))[1]
+
+
+def test_a_run_starts_from_the_weights_of_another_and_says_so(run, trained, monkeypatch):
+    frozen = ["--start", "start.pt", "--learning-rate", 1e-9]  # less than a weight's last bits
+    code, out, err = run(train.main, *FLAGS, *frozen, "--epochs", 2)
+    assert (code, err) == (0, "") and f"start       start.pt: {trained.summary}\n" in out
+    _, checkpoint = load_checkpoint(CHECKPOINT)
+    for name, tensor in trained.weights.items():
+        assert torch.allclose(checkpoint.weights[name], tensor, atol=1e-6)
+    # Of the start are its weights, and what these have learnt to see; the rest is of this run.
+    settings = {**trained.settings, "epochs": 2, "learning_rate": 1e-9, "earlier_epochs": 3}
+    assert checkpoint.settings == settings and checkpoint.settings["deslant"] == 1
+    assert "2 epochs of recipe accurate after 3 of another run" in checkpoint.summary
+
+    # The epochs are counted on, and with them the distortions go on.
+    seen = []
+    batches = train.data.Batches
+    monkeypatch.setattr(train.data, "Batches", lambda *a: seen.append(a[2]) or batches(*a))
+    again = ["--start", CHECKPOINT, "--epochs", 2, "--checkpoint", "again.pt"]
+    assert run(train.main, *FLAGS, *again)[0] == 0
+    assert seen == [6, 7]
+    assert load_checkpoint(Path("again.pt"))[1].settings["earlier_epochs"] == 5
+
+
+def test_things_that_lie_otherwise_in_the_images_than_in_those_of_the_start(run, trained, drawn):
+    flags = ["--start", "start.pt", "--epochs", 1, "--dataset"]
+    assert "--save-input" not in run(train.main, *flags, "digits")[1]
+    for split in ("train", "test"):
+        small = [np.pad(image[::2, ::2], 7) for image in drawn[0].numpy()]
+        write_split(Path("small") / f"{split}.parquet", small, drawn[1].tolist())
+    code, out, _ = run(train.main, *flags, "small")
+    assert code == 0 and "advice" in out and "--save-input" in out
+
+
+def test_a_run_with_a_start_is_resumed_like_any_other(run, trained, cut):
+    flags = [*FLAGS, "--start", "start.pt", "--epochs", 4]
+    run(train.main, *flags)
+    whole = state()
+    CHECKPOINT.unlink()
+    cut(12)
+    assert run(train.main, *flags)[0] == 130
+    Path("start.pt").unlink()  # its weights mattered before the first epoch that is saved
+    assert run(train.main, "--resume")[0] == 0 and state() == whole
+
+
+def test_each_seed_has_the_same_start(run, trained):
+    flags = [*FLAGS[:4], "--start", "start.pt", "--epochs", 2]
+    assert run(train.main, *flags, "--seeds", "3-4")[0] == 0
+    assert run(train.main, *flags, "--seed", 4)[0] == 0
+    each = [load_checkpoint(Path(f"checkpoint{end}.pt"))[1].weights for end in ("", "-4", "-3")]
+    assert all(torch.equal(each[0][name], each[1][name]) for name in each[0])
+    assert not torch.equal(each[0]["layers.1.weight"], each[2]["layers.1.weight"])
+
+
+@pytest.mark.parametrize(
+    "flags, named",
+    [
+        (["--resume"], "--resume"),
+        (["--start", "none.pt"], "none.pt"),
+        (["--deslant", 0], "--deslant 0"),
+        (["--dataset", "others"], "a, b, c"),
+        (["--checkpoint", "../{}/start.pt"], "--start start.pt"),
+        (["--checkpoint", "start.pt", "--seeds", 2, "--start", "start-1.pt"], "start-1.pt"),
+    ],
+)
+def test_a_start_that_does_not_fit_is_refused(run, trained, drawn, flags, named):
+    for split in ("train", "test"):
+        rows = list(drawn[0].numpy()), drawn[1].tolist()
+        write_split(Path("others") / f"{split}.parquet", *rows, names="abcdefghij")
+    start = Path("start.pt").read_bytes()
+    Path("start-1.pt").write_bytes(start)
+    flags = [str(flag).format(Path.cwd().name) for flag in flags]
+    code, _, err = run(train.main, *FLAGS[:2], "--start", "start.pt", *flags)
+    assert code == 2 and named in err and err.count("\n") == 1
+    assert not CHECKPOINT.exists()
+    assert Path("start.pt").read_bytes() == Path("start-1.pt").read_bytes() == start
+
+
 # What is refused, and leaves the checkpoint as it is.
 
 
@@ -306,7 +394,8 @@ def test_a_checkpoint_of_an_earlier_version_goes_on(run, dataset, cut):
     run(train.main, *flags)
     content = torch.load(CHECKPOINT, weights_only=True)
     content["recipe"] = content.pop("settings")  # as it was called at first
-    for name in ("threads", "validation", "deslant", "inverted"):  # which it did not have
+    # Which it did not have.
+    for name in ("threads", "validation", "deslant", "inverted", "earlier_epochs"):
         del content["recipe"][name]
     content["seed"] = content["recipe"].pop("seed")
     torch.save(content, CHECKPOINT)
