@@ -3,8 +3,8 @@
 import contextlib
 import hashlib
 import http.client
-import logging
 import os
+import shutil
 import sys
 import threading
 import time
@@ -25,6 +25,7 @@ MIRROR_ANSWER = 4  # for each answer of a mirror
 PATIENCE = 30  # seconds without a byte after which a download is given up
 CHUNK = 2**13  # bytes that are written at once, so that the size of a file tells what arrives
 HUB = "Hugging Face Hub"
+CERTIFICATES = "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"  # each may name a file
 # Networks and programs, which are not downloaded.
 NO_DATA = (".py", ".ipynb", ".pt", ".pth", ".bin", ".ckpt", ".onnx", ".safetensors", ".msgpack")
 COMPLETE = f"{PREFIX}complete"  # an empty file in a snapshot with all the files it needs
@@ -53,17 +54,19 @@ def load(dataset, known, decode):
     not have it or it cannot be used.
     """
     problems = []
+    wrong = [each for each in CERTIFICATES if not os.path.exists(os.environ.get(each) or os.curdir)]
     for name, get in _sources(dataset, known):
-        hint = ""
+        hint = f"; correct or unset {', '.join(wrong)}: there is no such file" if wrong else ""
         try:
             with scratch_folder() as folder:
                 path = get(dataset, folder)
-                if name == HUB:
-                    hint = f"; if it is damaged, remove {downloads(dataset)}"
+                hint = f"; if it is damaged, remove {downloads(dataset)}" if name == HUB else ""
                 splits = decode(path, folder)
-            if not known or known.checksums == {each: _sha256(splits[each]) for each in splits}:
-                return splits
-            raise InputError("its checksums are not the known ones")
+            if known and known.checksums != {each: _sha256(splits[each]) for each in splits}:
+                raise InputError("its checksums are not the known ones")
+            if problems and not known:  # The Hub may have a newer one than this copy.
+                print(f"{'; '.join(problems)}; using the {name}", file=sys.stderr, flush=True)
+            return splits
         except InputError as error:
             if name == HUB and not known and not isinstance(error, Unreachable):
                 raise InputError(f"{error}{hint}") from error
@@ -83,8 +86,7 @@ def _sha256(pixels):
 def _sources(dataset, known):
     """(name, get) of each source; get(dataset, folder) returns the path of the files."""
     copies = [(f"copy in {path}", lambda *_, path=path: path) for path in _copies(dataset, known)]
-    hub = HUB, _from_hub
-    yield from [*copies, hub] if known else [hub, *copies]
+    yield from [*copies, (HUB, _from_hub)] if known else [(HUB, _from_hub), *copies]
     for address in known.mirrors if known else []:
         yield urlsplit(address).hostname, partial(_from_mirror, address, known.files)
 
@@ -130,8 +132,7 @@ def _from_mirror(address, names, dataset, folder):
         for name in names:
             answer = within(MIRROR_ANSWER, partial(urlopen, address + name))
             with open(folder / "mirror" / name, "wb") as file:
-                while chunk := within(PATIENCE, partial(answer.read, CHUNK)):
-                    file.write(chunk)
+                within(PATIENCE, partial(shutil.copyfileobj, answer, file, CHUNK), file.tell)
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)  # of a URLError
         raise Unreachable(f"cannot be reached ({sentence(reason)[:100]})") from error
@@ -140,11 +141,10 @@ def _from_mirror(address, names, dataset, folder):
 
 def _from_hub(dataset, folder):
     """The newest snapshot in the cache of the Hub's client, with all of its files."""
-    import huggingface_hub
-    from huggingface_hub import constants, errors
+    from huggingface_hub import HfApi, constants, errors, hf_hub_download, logging
 
     _announce(dataset, constants.ENDPOINT)
-    huggingface_hub.logging.set_verbosity(logging.CRITICAL)
+    logging.set_verbosity(logging.CRITICAL)
     # The client for large files does not show what arrives, and the other one only every 10 MB.
     constants.HF_HUB_DISABLE_XET, constants.DOWNLOAD_CHUNK_SIZE = True, CHUNK
     # The HTTP library, which has been requests, httpx and httpx2.
@@ -156,8 +156,7 @@ def _from_hub(dataset, folder):
         # One by one: what gets all of them has threads for which Python waits before it exits.
         for name in (file.rfilename for file in about.siblings):
             if not name.endswith(NO_DATA):
-                details = {"repo_type": "dataset", "revision": about.sha}
-                done.append(huggingface_hub.hf_hub_download(dataset, name, **details))
+                done.append(hf_hub_download(dataset, name, repo_type="dataset", revision=about.sha))
 
     def arrived():
         with contextlib.suppress(OSError):  # when one of these has just been completed
@@ -166,16 +165,30 @@ def _from_hub(dataset, folder):
         return len(done), 0
 
     try:
-        ask = partial(huggingface_hub.HfApi().dataset_info, dataset, timeout=ANSWER)
-        about = within(ANSWER, ask)
+        about = within(ANSWER, partial(HfApi().dataset_info, dataset, timeout=ANSWER))
+        _check_configurations(dataset, getattr(about.card_data, "configs", None) or [])
         problem = "the download fails"
         within(PATIENCE, download, arrived)
+    except InputError:
+        raise
     except failures as error:
         raise _meaning(error, dataset, problem) from error
     snapshot = downloads(dataset) / "snapshots" / about.sha
     with contextlib.suppress(OSError):  # The cache may be another user's.
         (snapshot / COMPLETE).touch()
     return snapshot
+
+
+def _check_configurations(dataset, configurations):
+    """InputError where there are several configurations (dicts), and none is the default."""
+    names = [str(each.get("config_name")) for each in configurations]
+    default = "default" in names or any(each.get("default") for each in configurations)
+    if len(names) > 1 and not default:
+        raise InputError(
+            f"dataset {dataset!r}: its configurations are {', '.join(names)[:150]}, and none is "
+            f"the default: get one with .venv/bin/hf download {dataset} --repo-type dataset "
+            f"--include '{names[0]}/*' --local-dir folder, and give DATASET=folder"
+        )
 
 
 def within(seconds, ask, arrived=lambda: 0):
@@ -213,10 +226,9 @@ def _meaning(error, dataset, problem):
     log_in = "log in (.venv/bin/hf auth login)"
     nowhere = errors.RepositoryNotFoundError, errors.HFValidationError
     if isinstance(error, errors.GatedRepoError):
-        page = f"{constants.ENDPOINT}/datasets/{dataset}"
-        reason = f"given on request only: ask at {page}, then {log_in}"
-    elif status == 401 and get_token():
-        reason = f"the Hub does not accept your login (401): {log_in} again, or correct HF_TOKEN"
+        reason = f"given on request: ask at {constants.ENDPOINT}/datasets/{dataset}, then {log_in}"
+    elif status == 401 and get_token() or isinstance(error, UnicodeEncodeError):
+        reason = f"your login is refused ({status or error}): {log_in} again, or correct HF_TOKEN"
     elif status == 401 or isinstance(error, nowhere):
         reason = f"neither a file or folder here nor on the Hub; if it is private there, {log_in}"
     elif status:

@@ -47,7 +47,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def about(self):
         siblings = [{"rfilename": name} for name in self.server.files if "/" not in name]
-        self.answer(200, json.dumps({"id": "any", "sha": REVISION, "siblings": siblings}).encode())
+        about = {"id": "any", "sha": REVISION, "siblings": siblings, "cardData": self.server.card}
+        self.answer(200, json.dumps(about).encode())
 
     def answer(self, status, body=b"", size=None, **headers):
         self.send_response(status)
@@ -78,7 +79,7 @@ def server(dataset, monkeypatch):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.files = {path.name: path.read_bytes() for path in sorted(dataset.iterdir())}
         server.files |= {"README.md": b"# Digits", "network.safetensors": b"no data"}
-        server.api, server.send, server.asked = Handler.about, Handler.send, []
+        server.api, server.send, server.asked, server.card = Handler.about, Handler.send, [], {}
         server.address = f"http://127.0.0.1:{server.server_port}"
         threading.Thread(target=server.serve_forever, daemon=True).start()
         monkeypatch.setenv("HF_HOME", "hf")  # relative to where a script runs
@@ -127,12 +128,17 @@ def test_a_dataset_is_got_once_and_kept_for_later(server, drawn, monkeypatch, ca
     assert len(server.asked) == asked
     check(drawn)
     assert len(server.asked) == asked + 1  # for the newest revision
+    capsys.readouterr()
+    server.api = lambda handler: handler.answer(429)
+    check(drawn)
+    _, told = capsys.readouterr().err.splitlines()
+    assert "429" in told and str(hub.downloads("a/b") / "snapshots" / REVISION) in told
     connect(NOWHERE, monkeypatch)
     check(drawn)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     capsys.readouterr()
     check(drawn)
-    assert capsys.readouterr().err == "" and refused("HF_HUB_OFFLINE", "c/d")
+    assert "HF_HUB_OFFLINE" in capsys.readouterr().err and refused("HF_HUB_OFFLINE", "c/d")
 
 
 def test_a_copy_counts_only_if_it_is_whole(server, dataset, drawn, monkeypatch):
@@ -172,6 +178,30 @@ def test_a_refusal_is_told_in_words(server, monkeypatch, part, status, code, tok
     setattr(server, part, lambda handler, *_: handler.answer(status, b"<html>", **headers))
     monkeypatch.setenv("HF_TOKEN", token)
     assert refused(named) == (status in (200, 429, 500))
+
+
+@pytest.mark.parametrize("variable", hub.CERTIFICATES)
+def test_a_variable_that_names_no_file_is_named(server, monkeypatch, variable):
+    connect("https://127.0.0.1:9", monkeypatch)
+    monkeypatch.setenv(variable, "no.pem")
+    assert refused(f"Hub: .*{variable}")
+
+
+def test_a_token_that_no_request_can_carry(server, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_one\N{EN DASH}two")
+    assert not refused("hf auth login.*HF_TOKEN") and not server.asked
+
+
+def test_of_several_configurations_one_must_be_chosen(server, drawn):
+    server.card = {"configs": [{"config_name": "digits"}, {"config_name": "letters"}]}
+    assert not refused("digits, letters.*hf download a/b .*'digits/[*]'.*DATASET=folder")
+    assert not any("/resolve/" in path for path in server.asked)
+    for name in ("train.parquet", "test.parquet"):  # what that command brings
+        Path("folder/digits").mkdir(parents=True, exist_ok=True)
+        Path("folder/digits", name).write_bytes(server.files[name])
+    check(drawn, "folder")
+    server.card["configs"][1]["default"] = True
+    check(drawn)
 
 
 @pytest.mark.parametrize("address", ["here", "ftp://[", "http://127.0.0.1:port", NOWHERE])
@@ -250,7 +280,10 @@ def mnist(server, dataset, drawn, monkeypatch):
     return mnist
 
 
-def test_mnist_is_taken_from_a_mirror(server, mnist, drawn, capsys):
+def test_mnist_is_taken_from_a_mirror(server, mnist, drawn, capsys, monkeypatch):
+    threads = []
+    within = hub.within
+    monkeypatch.setattr(hub, "within", lambda *a: threads.append(a) or within(*a))
     server.api = lambda handler: handler.answer(500)
     addresses = [f"{NOWHERE}/", f"{server.address}/bad/", f"{server.address}/good/"]
     mnist(*addresses)
@@ -260,6 +293,16 @@ def test_mnist_is_taken_from_a_mirror(server, mnist, drawn, capsys):
     check(drawn, data.MNIST)
     told = [line.split()[-1] for line in capsys.readouterr().err.splitlines()]
     assert told == [server.address, *addresses]
+    # For the Hub and for the mirror that is not there one each, and two for a file of the others.
+    assert len(threads) <= 2 + 2 * 2 * len(data.KNOWN_MNIST.files)
+
+
+def test_a_mirror_that_falls_silent_is_given_up(server, mnist, monkeypatch):
+    server.api = lambda handler: handler.answer(500)
+    server.send = lambda handler, name: handler.send(name, share=0.5)
+    monkeypatch.setattr(hub, "PATIENCE", 0.5)
+    mnist(f"{server.address}/good/")
+    assert data.load_splits()[0] == "synthetic"
 
 
 @pytest.mark.parametrize("name", ["mnist", "ylecun___mnist"])
