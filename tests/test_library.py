@@ -24,7 +24,7 @@ assert handlers == [signal.getsignal(number) for number in signal.valid_signals(
 """)
     assert (code, err) == (0, "")
     first, again, bad, *_ = out.splitlines()
-    assert first == again == "0 1 " and bad.startswith("2 0 train.py: ") and "none at all" in bad
+    assert first == again == "0 2 " and bad.startswith("2 0 train.py: ") and "none at all" in bad
 
 
 def test_a_web_app_reads_a_picture_in_a_thread():
