@@ -47,7 +47,9 @@ class Split(NamedTuple):
     class_names: list  # ten strings
     inverted: bool = False  # whether the images are dark on light in the dataset
     name: str = "train"  # or "test", or "validation", which stands in for it
-    stratified: bool = False  # whether validation images were drawn from each class
+    scaled: bool = False  # whether its pixels are from 0 to 1
+    validation: int = 0  # the number of training images that were held out, if any,
+    stratified: bool = False  # and whether they were drawn from each class
     pool: int = 0  # POOL times as many as an epoch takes of them
 
     @property
@@ -98,19 +100,20 @@ def load(dataset, split, validation=0, things=False):
         chosen = hold_out(whole.labels, validation, stratified)
         name, chosen = ("validation", chosen) if split == "test" else (split, ~chosen)
         images, labels = whole.images[chosen], whole.labels[chosen]
-        return whole._replace(images=images, labels=labels, name=name, stratified=stratified)
+        facts = {"name": name, "validation": validation, "stratified": stratified}
+        return whole._replace(images=images, labels=labels, **facts)
     if dataset == "synthetic":
         return Split(*synthetic.generate(*synthetic.SPLITS[split]), DIGITS, name=split)
     known = KNOWN_MNIST if dataset == MNIST else None
-    images, labels, class_names, inverted = sources.load(dataset, split, known)
+    images, labels, class_names, inverted, scaled, name = sources.load(dataset, split, known)
     images, labels = torch.from_numpy(images), torch.from_numpy(labels)
     numbers = None if things else read_digits(class_names or DIGITS)
     if numbers:
-        return Split(images, torch.tensor(numbers)[labels], DIGITS, inverted, split)
+        return Split(images, torch.tensor(numbers)[labels], DIGITS, inverted, name, scaled)
     named = class_names and class_names != DIGITS
     names = class_names if named else [f"class {index}" for index in range(10)]
     names = names + [f"output {index}" for index in range(len(names), 10)]
-    return Split(images, labels, names, inverted, split)
+    return Split(images, labels, names, inverted, name, scaled)
 
 
 def read_digits(class_names):

@@ -131,9 +131,9 @@ def print_header(args, settings, dataset, training, test, warning, before):
         warning=warning,
         dataset=dataset if warning else None,
         images=f"{len(training.own):,} training, {len(test.images):,} {test.name}"
+        + ", for want of test images" * (test.validation > 0 and not args.validation and not before)
         + ", dark on light: inverted" * test.inverted
-        + ", for want of test images"
-        * (test.name == "validation" and not (args.validation or before)),
+        + ", pixels from 0 to 1: scaled" * training.scaled,
         classes=training.classes,
         network=f"784-128-10, {sum(p.numel() for p in MLP().parameters()):,} parameters",
         recipe=f"{settings.recipe}: {recipes.describe(settings, 'recipe')}, {seeds}",
@@ -168,7 +168,7 @@ def main():
     settings = recipes.limit_batch(settings, training.epoch, args.batch_size or args.resume)
     settings = replace(
         settings,
-        validation=len(test.images) if test.name == "validation" else 0,
+        validation=test.validation,
         stratified=int(test.stratified),
         inverted=int(test.inverted),
         checksum=training.checksum,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from plumbing.cli import InputError
 
-PICTURE_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")  # Pillow's others run programs
+PICTURE_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # These run no program.
 PREFIX = ".784-128-10-"  # of the name, with a random rest, of the folder of what is being written
 ABANDONED = 24 * 3600  # seconds: what is so old was left by a run that was killed
 

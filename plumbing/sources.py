@@ -16,15 +16,12 @@ import numpy as np
 from plumbing import hub, tables
 from plumbing.cli import InputError
 from plumbing.files import PICTURE_FORMATS, replacing, scratch_folder
+from plumbing.tables import MissingSplit
 
 CACHE = Path(".cache")
 HUB = "Hub"  # the fingerprint of all that is there, where asking for one would take a connection
 # What Pillow raises for a picture that it cannot read.
 NO_PICTURE = (*tables.DAMAGED, TypeError, LookupError, struct.error)
-
-
-class MissingSplit(InputError):
-    """A dataset has no such split, or an empty one."""
 
 
 class Pixels(NamedTuple):
@@ -34,6 +31,8 @@ class Pixels(NamedTuple):
     labels: np.ndarray  # int64 [N], 0 to 9
     class_names: list  # at most ten strings, none where the classes have numbers alone
     inverted: bool  # whether the images are dark on light in the dataset
+    scaled: bool  # whether its pixels are from 0 to 1
+    name: str  # that of the split there: "validation" where it stands in for "test"
 
 
 def load(dataset, split, known=None):
@@ -42,14 +41,18 @@ def load(dataset, split, known=None):
     `dataset` is a local file or folder that tables.open_splits() opens, or the id of a dataset on
     the Hugging Face Hub; what is `known` of that is for hub.load(). Both splits are decoded at once
     and kept in CACHE: those of a Hub dataset until CACHE is removed, the others until their source
-    changes. Raises InputError for a dataset that is not there or does not hold 28 x 28 grey images
-    of at most ten classes.
+    changes. Raises MissingSplit where the dataset lacks the split, any other InputError where it is
+    not there or does not hold 28 x 28 grey images of at most ten classes.
     """
     name, fingerprint = _identify(dataset)
     try:
-        return _read_cache(CACHE / f"{name}-{split}.npz", fingerprint)
+        pixels = _read_cache(CACHE / f"{name}-{split}.npz", fingerprint)
     except (*tables.DAMAGED, MemoryError, SystemError):  # missing, outdated or damaged: made anew
         pass
+    else:
+        if not len(pixels.images):
+            raise MissingSplit(f"dataset {dataset!r}, split {split!r}: missing, or without labels")
+        return pixels
     decode = functools.partial(_decode, dataset, split)
     if fingerprint == HUB:
         splits = hub.load(dataset, known, decode)
@@ -61,9 +64,6 @@ def load(dataset, split, known=None):
         except InputError:
             tables.check_pointers(path)
             raise
-    if _dark_on_light(next(iter(splits.values())).images):  # the training images, if there are any
-        for each, pixels in splits.items():
-            splits[each] = pixels._replace(images=255 - pixels.images, inverted=True)
     try:
         CACHE.mkdir(exist_ok=True)
         for each, pixels in splits.items():
@@ -74,17 +74,6 @@ def load(dataset, split, known=None):
     except OSError as error:
         print(f"the next run will decode {dataset} again: {error}", file=sys.stderr)
     return splits[split]
-
-
-def _dark_on_light(images):
-    """Whether most pixels at the border of images uint8 [N, 28, 28] are rather light.
-
-    Of light writing on dark 0.02 % are, of things that touch the border 4 %, and of those of one
-    class 7 % at most.
-    """
-    border = np.ones((28, 28), bool)
-    border[1:-1, 1:-1] = False
-    return np.median(images[:, border]) > 127
 
 
 def _identify(dataset):
@@ -115,22 +104,23 @@ def _read_cache(path, fingerprint):
         if set(arrays) != {"fingerprint", *Pixels._fields} or arrays["fingerprint"] != fingerprint:
             raise ValueError("outdated")
         found = (np.atleast_1d(arrays[name]) for name in Pixels._fields)
-        images, labels, class_names, inverted = found
+        images, labels, class_names, inverted, scaled, name = found
     count = len(labels)
     if (
         (images.dtype, images.shape) != (np.uint8, (count, 28, 28))
         or (labels.dtype, labels.shape) != (np.int64, (count,))
         or (class_names.dtype.kind, class_names.shape) != ("U", (10,))
-        or not 0 <= labels.min() <= labels.max() <= 9
-        or (inverted.dtype, inverted.shape) != (bool, (1,))
+        or not np.isin(labels, range(10)).all()
+        or any((each.dtype, each.shape) != (bool, (1,)) for each in (inverted, scaled))
+        or (name.dtype.kind, name.shape) != ("U", (1,))
     ):
         raise ValueError("not as it was written")
     names = [name for name in class_names.tolist() if name]  # load() adds empty ones.
-    return Pixels(images, labels, names, bool(inverted[0]))
+    return Pixels(images, labels, names, bool(inverted[0]), bool(scaled[0]), str(name[0]))
 
 
 def _decode(dataset, split, path, folder):
-    """{"train": Pixels, "test": Pixels} of the dataset at a path, or the one of them that it has.
+    """{"train": Pixels, "test": Pixels} of the dataset at a path; one that is missing has 0 images.
 
     InputError where the split asked for is missing, or a split cannot be used.
     """
@@ -141,24 +131,26 @@ def _decode(dataset, split, path, folder):
     except tables.DAMAGED as error:
         raise InputError(f"dataset {dataset!r}: cannot be read: {error}") from error
     sizes = {name: len(next(iter(columns.values()), ())) for name, columns in splits.items()}
-    if not sizes.get(split):
-        shown = ", ".join(f"{name} ({size} rows)" for name, size in sizes.items())
-        raise MissingSplit(
-            f"dataset {dataset!r}, split {split!r}: missing or empty; this dataset has {shown}"
-        )
-    found = {}
-    for name in filter(sizes.get, ("train", "test")):
+    its_names = {"train": "train", "test": next(filter(sizes.get, ("test", "validation")), "test")}
+    found, pixels = {}, {}
+    for each, name in its_names.items():
         where = f"dataset {dataset!r}, split {name!r}"
         try:
-            found[name] = where, *tables.find(splits[name], class_names, where)
-        except InputError:
-            if name == split:  # The other one may have no labels, and is not asked for.
+            if not sizes.get(name):
+                shown = ", ".join(f"{name} ({size} rows)" for name, size in sizes.items())
+                raise MissingSplit(f"{where}: missing or empty; this dataset has {shown}")
+            found[each] = where, *tables.find(splits[name], class_names, where)
+        except InputError as error:
+            if each == split:  # The other one may have no labels, and is not asked for.
                 raise
+            if isinstance(error, MissingSplit):
+                nothing = np.empty((0, 28, 28), np.uint8), np.empty(0, np.int64)
+                pixels[each] = Pixels(*nothing, [], inverted=False, scaled=False, name=name)
     # Texts are of classes in alphabetical order, the same in both splits.
     labels = np.concatenate([labels for _, _, labels, _ in found.values()])
     texts = sorted(set(map(str, labels))) if labels.dtype.kind in "OU" else []
-    pixels = {}
-    for split, (where, images, labels, names) in found.items():
+    scaled = inverted = None  # The training images decide, if there are any.
+    for each, (where, images, labels, names) in found.items():
         names = names or texts
         if len(names) > 10:
             raise InputError(f"{where}: {len(names)} classes, and the network has 10 outputs")
@@ -166,8 +158,36 @@ def _decode(dataset, split, path, folder):
         labels = _number(labels, texts, where)
         if not isinstance(images, np.ndarray):
             images = _decode_pictures(images, where)
-        pixels[split] = Pixels(images, labels, names, inverted=False)
+        if scaled is None:
+            scaled = bool(images.max() <= 1)
+        images = _to_bytes(images, scaled, where)
+        if inverted is None:
+            inverted = bool(_dark_on_light(images))
+        images = 255 - images if inverted else images
+        pixels[each] = Pixels(images, labels, names, inverted, scaled, its_names[each])
     return pixels
+
+
+def _to_bytes(images, scaled, where):
+    """Images of numbers as uint8 from 0 to 255; `scaled` if they are from 0 to 1."""
+    if scaled and 0 <= images.min() <= images.max() <= 1:
+        return np.rint(np.multiply(images, 255, dtype=np.float32)).astype(np.uint8)
+    if scaled or images.dtype != np.uint8:
+        raise InputError(
+            f"{where}: its pixels are not all whole numbers from 0 to 255, nor all from 0 to 1"
+        )
+    return images
+
+
+def _dark_on_light(images):
+    """Whether most pixels at the border of images uint8 [N, 28, 28] are rather light.
+
+    Of light writing on dark 0.02 % are, of things that touch the border 4 %, and of those of one
+    class 7 % at most.
+    """
+    border = np.ones((28, 28), bool)
+    border[1:-1, 1:-1] = False
+    return np.median(images[:, border]) > 127
 
 
 def _number(labels, texts, where):
@@ -192,7 +212,9 @@ def _decode_pictures(column, where):
             try:
                 images[row] = _pixels(picture)
             except InputError as error:
-                raise InputError(f"{where}, row {row}: not a usable image: {error}") from error
+                file = picture.get("path") if isinstance(picture, dict) else None
+                place = os.path.realpath(file) if os.path.isfile(file or "") else f"row {row}"
+                raise InputError(f"{where}, {place}: not a usable image: {error}") from error
     return images
 
 
@@ -216,5 +238,5 @@ def _pixels(picture):
             if image.mode == "1" or np.array_equal(colours, same):
                 return np.asarray(grey)
     except (*NO_PICTURE, Image.DecompressionBombError) as error:
-        raise InputError(error if encoded else f"{file}: {error}") from error
+        raise InputError(error) from error
     raise InputError(f"{image.width} x {image.height} {image.mode}, and not 28 x 28 grey (L)")

@@ -24,11 +24,15 @@ SPLITS = {  # the words in the names of files, folders and arrays that stand for
 }
 WORD = re.compile("t10k|[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 LABEL = re.compile("label|class|y|digit|target", re.IGNORECASE)
-PICTURE = re.compile(r"\.(png|jpe?g|bmp|gif|tiff?|webp)$", re.IGNORECASE)
+PICTURE = re.compile(r"\.(png|jpe?g|bmp|gif|tiff?|webp|pgm)$", re.IGNORECASE)
 IDX_TYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 # What Python, NumPy and PyArrow raise where a file is missing, damaged or of another kind.
 DAMAGED = (OSError, ValueError, EOFError, RuntimeError, SyntaxError, OverflowError)
 DAMAGED += (tokenize.TokenError, zipfile.BadZipFile, zlib.error)
+
+
+class MissingSplit(InputError):
+    """A split is not there, or empty, or has no labels."""
 
 
 def files_of(path):
@@ -131,6 +135,8 @@ def _read_idx(path):
     if len(content) != start + math.prod(shape) * dtype.itemsize:
         raise InputError(f"{path.name} is cut short or damaged, get it once more")
     array = np.frombuffer(content, dtype, offset=start).reshape(shape)
+    if array.shape[1:] == (8,):  # QMNIST has a label, and seven facts about the writer.
+        return array[:, 0]
     # EMNIST has the columns of an image where the others have its rows.
     return np.moveaxis(array.T, -1, 0) if "emnist" in path.name.lower() else array
 
@@ -155,6 +161,8 @@ def _read_csv(file):
         table = csv.read_csv(*options, csv.ConvertOptions(column_types=kinds))
     except pyarrow.ArrowInvalid:
         table = csv.read_csv(*options)
+    if "emnist" in file.name.lower() and len(cells) == 785:  # a label, and columns as above
+        table = table.select([0, *np.arange(1, 785).reshape(28, 28).T.ravel().tolist()])
     return {"": _columns(table)}
 
 
@@ -200,7 +208,16 @@ def _load(files, folder):
     except FileNotFoundError as error:  # whose message may name a hundred kinds of files
         raise InputError(
             "there is no file of a known kind, such as pictures (train/7/name.png), tables "
-            "(train.parquet) or MNIST's own files (train-images-idx3-ubyte.gz)"
+            "(train.parquet), arrays (mnist.npz, as which those of a pickle can be saved) or "
+            "MNIST's own files (train-images-idx3-ubyte.gz)"
+        ) from error
+    except ValueError as error:
+        if "Config name is missing" not in str(error):
+            raise
+        names = ", ".join(datasets.get_dataset_config_names(str(folder)))
+        raise InputError(
+            f"it holds several datasets ({names[:200]}): give the folder or a file of one, got "
+            "with `.venv/bin/hf download --repo-type dataset` where it is on the Hub"
         ) from error
     except datasets.exceptions.DatasetsError as error:
         raise InputError(str(error.__cause__ or error)) from error
@@ -219,11 +236,11 @@ def _link(files, folder):
     """Fill a folder with links to files, by names that `datasets` takes for what they are.
 
     It sees patterns, variables and chains in names, follows no links to folders, and knows the
-    words for splits in small letters alone.
+    words for splits only in small letters and with no letter beside them.
     """
     for file, (_, *inside) in files.items():
         split = _split(*inside)
-        if split and not SPLITS[split].intersection(WORD.findall(" ".join(inside))):
+        if split and not SPLITS[split].intersection(re.split("[^a-zA-Z]", "/".join(inside))):
             inside = [split, *inside]
         link = folder.joinpath(*(re.sub(r"[*?[\]{}$]|::", "_", name) for name in inside))
         link.parent.mkdir(parents=True, exist_ok=True)
@@ -234,9 +251,10 @@ def _link(files, folder):
 def find(columns, class_names, where):
     """(images, labels, class names), found in what open_splits() returns by what they are.
 
-    Images are an array uint8 [N, 28, 28], or a pyarrow.ChunkedArray of pictures: bytes, or structs
-    with "bytes" and "path". Labels are an array [N] of numbers or texts. Raises InputError where it
-    is not clear which columns these are, or where the images cannot be pixels.
+    Images are an array [N, 28, 28], uint8 where that holds all of its numbers, or a
+    pyarrow.ChunkedArray of pictures: bytes, or structs with "bytes" and "path". Labels are an array
+    [N] of numbers or texts. Raises MissingSplit where there are images and nothing that could be
+    their labels, another InputError where it is not clear which columns these are.
     """
     images = {name: column for name, column in columns.items() if _holds_pictures(column)}
     arrays = {name: _array(column) for name, column in columns.items() if name not in images}
@@ -258,12 +276,12 @@ def find(columns, class_names, where):
         [name for name in others if name in class_names],
         [name for name in others if LABEL.fullmatch(name)],
         [name for name in others if _count_classes(arrays[name])],
-        others,
+        [name for name in others if len(set(arrays[name].tolist())) < len(arrays[name])],  # no ids
     )
     label = next((names[0] for names in ways if len(names) == 1), None)
     if len(images) != 1 or label is None:
         kinds = ", ".join(f"{name} ({_kind(column)})" for name, column in columns.items())
-        raise InputError(
+        raise (MissingSplit if images and not any(ways) else InputError)(
             f"{where}: needs one column of 28 x 28 images (found: {', '.join(images) or 'none'}), "
             f"and one of labels, best called label (found: {', '.join(others)[:50] or 'none'}); "
             f"its columns are {kinds[:150]}"
@@ -272,8 +290,6 @@ def find(columns, class_names, where):
     if len(found) != len(arrays[label]):
         raise InputError(f"{where}: {len(found)} images, and {len(arrays[label])} labels")
     if isinstance(found, np.ndarray):
-        if found.dtype != np.uint8:
-            raise InputError(f"{where}: its pixels are not all whole numbers from 0 to 255")
         found = found.reshape(-1, 28, 28).copy()  # PyArrow's memory cannot be written to.
     return found, arrays[label], class_names.get(label, [])
 
@@ -295,7 +311,7 @@ def _array(column):
     It is [N, 0] where the column holds no numbers, texts or lists of one length.
     """
     import pyarrow
-    from pyarrow import compute, types
+    from pyarrow import compute
 
     values, shape = column, [len(column)]
     try:
@@ -313,9 +329,8 @@ def _array(column):
             values = compute.list_flatten(values)
         if values.null_count == len(values):
             return np.empty((len(column), 0))
-        if not types.is_boolean(values.type):
-            with contextlib.suppress(pyarrow.ArrowInvalid):  # other numbers, and texts
-                values = values.cast(pyarrow.uint8())
+        with contextlib.suppress(pyarrow.ArrowInvalid):  # other numbers, and texts
+            values = values.cast(pyarrow.uint8())
     except pyarrow.ArrowNotImplementedError:  # dates, structs, complex numbers
         return np.empty((len(column), 0))
     return values.to_numpy().reshape(len(column), *(size for size in shape[1:] if size != 1))

@@ -49,9 +49,9 @@ def check(dataset, splits):
 # Writers of a split as some program leaves it; `path` is of a folder and the split's name.
 
 
-def write_pictures(path, images, labels, mode="L"):
+def write_pictures(path, images, labels, mode="L", end="png"):
     for index, (image, label) in enumerate(zip(images, labels, strict=True)):
-        file = path / str(label) / f"test_{index}.png"
+        file = path / str(label) / f"test_{index}.{end}"
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).convert(mode).save(file)
 
@@ -67,6 +67,16 @@ def write_idx(path, images, labels, dot="-", opened=open, end=""):
 def write_emnist(path, images, labels):
     path = path.with_name(f"emnist-digits-{path.name}")
     write_idx(path, images.swapaxes(1, 2), labels, opened=gzip.open, end=".gz")
+
+
+def write_qmnist(path, images, labels):
+    """With labels of eight numbers, of which the first counts."""
+    write_idx(path.with_name(f"qmnist-{path.name}"), images, labels)
+    (file,) = path.parent.glob(f"*{path.name.replace('test', 't10k')}-labels*")
+    table = np.column_stack([labels, *np.arange(7 * len(labels)).reshape(7, -1)]).astype(">i4")
+    header = bytes([0, 0, 12, 2]) + np.array(table.shape, ">u4").tobytes()
+    file.with_name(f"qmnist-{path.name}-labels-idx2-int").write_bytes(header + table.tobytes())
+    file.unlink()
 
 
 def write_kmnist(path, images, labels):
@@ -85,6 +95,11 @@ def write_csv(path, images, labels, end="csv", names=None, last=False, **setting
     frame = pandas.DataFrame(columns)
     frame = frame if names is None else frame.set_axis(names, axis=1)
     frame.to_csv(f"{path}.{end}", **{"index": False} | settings)
+
+
+def write_emnist_csv(path, images, labels):
+    path = path.with_name(f"emnist-digits-{path.name}")
+    write_csv(path, images.swapaxes(1, 2), labels, header=False)
 
 
 def write_parquet(path, images, labels):
@@ -115,6 +130,7 @@ NUMBERS = list(map(str, range(785)))
 KINDS = {
     "pictures": write_pictures,
     "grey pictures in colour": partial(write_pictures, mode="RGB"),
+    "pictures, pgm": partial(write_pictures, end="pgm"),
     "pictures, Train": lambda path, *columns: write_pictures(
         path.with_name(path.name.title()), *columns
     ),
@@ -125,6 +141,8 @@ KINDS = {
     "idx with dots": partial(write_idx, dot="."),
     "idx, zipped": partial(write_idx, opened=gzip.open, end=".gz"),
     "emnist": write_emnist,
+    "emnist, csv": write_emnist_csv,
+    "qmnist": write_qmnist,
     "kmnist": write_kmnist,
     "npy": write_npy,
     "csv": write_csv,
@@ -141,6 +159,11 @@ KINDS = {
     "tsv": partial(write_csv, end="tsv", sep="\t"),
     "parquet with bytes": lambda path, images, labels: write_parquet(
         path, list(map(encode, images)), labels
+    ),
+    "parquet, trainingSet": lambda path, images, labels: write_parquet(
+        path.with_name(path.name.replace("train", "training") + "Set"),
+        list(map(encode, images)),
+        pandas.Categorical(labels.astype(str)),
     ),
     "parquet with structs": lambda path, images, labels: write_parquet(
         path, [{"bytes": encode(image), "path": None} for image in images], labels * 1.0
@@ -202,7 +225,7 @@ def test_what_holds_one_split_holds_that_of_its_name(splits):
     paths = "zips/my_test.zip saved-test csv/test.csv pictures/test tables/test.parquet"
     for path in paths.split():
         check(path, {"test": splits["test"]})
-        with pytest.raises(InputError, match=r"'train'.* test \(30 rows\)"):
+        with pytest.raises(InputError, match="'train': missing"):
             data.load(path, "train")
     save_to_disk("saved", splits, "train")
     check("saved", {"train": splits["train"]})
@@ -220,14 +243,63 @@ def test_a_name_counts_only_where_the_split_has_none(splits):
     check("csv", splits)
 
 
-@pytest.mark.parametrize("without", [["label"], []])
+@pytest.mark.parametrize("kind", ["csv", "pictures", "parquet with bytes"])
+def test_validation_stands_in_for_a_test_split_that_is_missing(kind, splits):
+    write(kind, "mine", {"train": splits["train"], "valid": splits["test"]})
+    check("mine", splits)
+    assert [sources.load("mine", name).name for name in splits] == ["train", "validation"]
+
+
+def test_that_a_split_is_missing_is_kept_too(splits, monkeypatch):
+    write("csv", "csv", {"train": splits["train"]})
+    assert len(sources.load("csv", "train").images) == 60
+    monkeypatch.delattr(sources.tables, "open_splits")
+    with pytest.raises(sources.MissingSplit, match="'csv'.*'test'"):
+        sources.load("csv", "test")
+
+
+SCALES = {
+    "bytes": lambda images: (images > 127).astype(np.uint8),
+    "booleans": lambda images: images > 127,
+    "floats": lambda images: images / np.float32(255),
+    "halves": lambda images: (images / 255).astype(np.float16),
+}
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("kind", ["npy", "csv", "parquet with lists"])
+def test_pixels_from_0_to_1_are_scaled(kind, scale, splits):
+    small, whole = {}, {}
+    for name, (images, labels) in splits.items():
+        small[name] = SCALES[scale](images), labels
+        whole[name] = np.rint(small[name][0] * 255.0).astype(np.uint8), labels
+    write(kind, "mine", small)
+    check("mine", whole)
+    assert all(sources.load("mine", name).scaled for name in splits)
+
+
+def test_the_training_images_decide_what_is_scaled(splits):
+    images, labels = splits["train"]
+    write_npz("mine", {"train": (images, labels), "test": (images > 127, labels)})
+    test = sources.load("mine.npz", "test")
+    assert not test.scaled and test.images.max() == 1
+    write_npz("mine", {"train": (images > 127, labels), "test": (images, labels)})
+    with pytest.raises(InputError, match="'test'.*0 to 255"):
+        sources.load("mine.npz", "test")
+
+
+@pytest.mark.parametrize("without", [["label"], [], "id"])
 def test_a_split_without_labels_is_not_needed_for_the_other(without, splits):
     write("csv", "kaggle", splits)
-    frame = pandas.read_csv("kaggle/test.csv").assign(label=None).drop(columns=without)
+    frame = pandas.read_csv("kaggle/test.csv").assign(label=None)
+    if without == "id":
+        frame = frame.rename(columns={"label": "id"}).assign(id=range(len(frame)))
+    else:
+        frame = frame.drop(columns=without)
     frame.to_csv("kaggle/test.csv", index=False)
     Path("kaggle/sample_submission.csv").write_text("ImageId,Label\n1,0\n")
     check("kaggle", {"train": splits["train"]})
-    with pytest.raises(InputError, match="'test'.*label"):
+    with pytest.raises(sources.MissingSplit, match="'test'.*label"):
         data.load("kaggle", "test")
 
 
@@ -284,8 +356,24 @@ def test_a_stray_and_a_damaged_picture_are_named(splits):
     refused("pictures", "test/stray.png")
     refused(stray, "stray.png")
     stray.unlink()
-    picture.write_bytes(picture.read_bytes()[:50])
+    content = picture.read_bytes()
+    picture.write_bytes(content[:50])
     refused("pictures", str(picture))
+    Image.new("L", (32, 32)).save(picture)
+    refused("pictures", f"{picture}.*32 x 32")
+    (picture.parents[1] / "metadata.csv").write_text(
+        f"file_name,label\n{picture.relative_to(picture.parents[1])},3\n"
+    )
+    refused("pictures/train", f"{picture}.*32 x 32", "test")  # and not a link that is gone
+
+
+def test_several_configurations_are_named(splits):
+    configs = ""
+    for name in ("digits", "more"):
+        write("parquet with lists", f"mine/{name}", splits)
+        configs += f"- config_name: {name}\n  data_files: {name}/train.parquet\n"
+    Path("mine/README.md").write_text(f"---\nconfigs:\n{configs}---\n")
+    refused("mine", "digits, more")
 
 
 def test_pointers_of_git_lfs_are_named(splits):
@@ -317,7 +405,7 @@ def test_files_of_an_unknown_kind():
     for path in (Path("file.mat"), Path("folder/file.mat"), Path("folder/file.pkl.gz")):
         path.parent.mkdir(exist_ok=True)
         path.write_text("x")
-        refused(path, r"no file of a known kind.*train-images-idx3-ubyte.gz")
+        refused(path, r"no file of a known kind.*pickle.*train-images-idx3-ubyte.gz")
     refused("folder", "no file of a known kind")
 
 
@@ -338,12 +426,13 @@ IMAGES = np.zeros((2, 28, 28), np.uint8)
     [
         ({"x": [1], "y": [1]}, "npz x .*npz y"),
         ({"x_train": np.zeros((2, 32, 32), np.uint8), "y_train": [0, 1]}, "2 x 32 x 32"),
-        ({"x_train": IMAGES + 0.5, "y_train": [0, 1]}, "0 to 255"),
-        ({"x_train": IMAGES > 0, "y_train": [0, 1]}, "2 x 28 x 28 bool"),
+        ({"x_train": IMAGES + 1.5, "y_train": [0, 1]}, "0 to 255"),
+        ({"x_train": IMAGES - 0.5, "y_train": [0, 1]}, "0 to 255"),
+        ({"x_train": IMAGES + np.nan, "y_train": [0, 1]}, "0 to 255"),
         ({"x_train": IMAGES, "y_train": [0]}, "2 images, and 1 labels"),
         ({"x_train": IMAGES, "y_train": 3}, "2 images, and 1 labels"),
         ({"x_train": IMAGES, "y_train": np.eye(2)}, "2 x 2 float"),
-        ({"x_train": IMAGES, "y_train": [0, 0.5]}, "row 1: .*0.5"),
+        ({"x_train": IMAGES, "y_train": [0.5, 0.5]}, "row 0: .*0.5"),
         ({"x_train": IMAGES, "y_train": [0, 1j]}, "2 complex"),
         ({"x_train": IMAGES}, "npz x_train"),
         ({"x_train": np.array([print]), "y_train": [0]}, "allow_pickle=False"),
