@@ -221,7 +221,7 @@ def test_a_second_run_starts_fast_because_it_imports_little(trained):
         (["--checkpoint", "checkpoint.pt/c.pt"], "checkpoint.pt/c.pt"),
         (["--checkpoint", ".", "--seeds", "2"], "regular file"),
         (["--checkpoint", "", "--seeds", "2"], "--checkpoint"),
-        (["--turbo"], "--turbo"),
+        *(([flag, "1"], flag) for flag in ("--turbo", "--epoch")),
         pytest.param(
             ["--device", "cuda"],
             "--device cuda is not available",
