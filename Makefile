@@ -6,8 +6,7 @@
 
 PYTHON     ?= python3
 CHECKPOINT ?= checkpoint.pt
-# Only what is typed: elsewhere CUDA may be the name of a folder.
-CUDA        =
+CUDA        = # what is typed: elsewhere it may be the name of a folder
 
 # The settings of each target: the flags that its script's --help lists, and a few words.
 machine  := DEVICE THREADS
@@ -50,8 +49,7 @@ pytest     = $(PY) -m pytest -q -n 2 --dist loadfile tests
 # IMAGE is one name where there is such a file, or where the shell cannot split it; else it is several.
 one_image  = $(shell { test -e $(call quote,IMAGE) || ! sh -nc 'set -- '$(call quote,IMAGE); } 2>&1 && echo yes)
 image      = $(if $(filter yes,$(one_image)),$(call quote,IMAGE),$(value IMAGE))
-# Where there is a checkpoint, train.py says whether it is of the settings that were typed, but for
-# those that the target's own script judges.
+# Where there is a checkpoint, train.py judges what was typed that the target's script does not take.
 judged     = $(strip $(call flags,$(filter-out $(machine) $(of_$@),$(training))))
 trained    = $(if $(filter $(first),$@),if test ! -e $(checkpoint); then \
 	$(if $(value CHECKPOINT),echo no $(checkpoint): training first;) \
@@ -67,7 +65,8 @@ unexport PYTHONPATH PYTHONHOME PYTHONSAFEPATH
 .PHONY: again help install train analysis predict draw robustness demo benchmark test test-all clean remove
 
 help: ## this list
-	@echo "The first of these that needs it sets up the Python environment."
+	@echo "The first of these that needs it sets up the Python environment. Settings follow the target:"
+	@echo "make train EPOCHS=20 BATCH_SIZE=128. Each flag is one: .venv/bin/python train.py --help"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 install: .venv/installed ## set up .venv with PyTorch; half a minute plus the download, 1.5 GB, with CUDA 6 GB

@@ -286,6 +286,13 @@ except BaseException:  # as some libraries do
             assert after and "import" not in before, script  # before the long imports
 
 
+def test_a_python_that_is_too_old_is_told_of_it_whatever_packages_it_has():
+    code, out, err = python(
+        "import sys; from plumbing import cli; sys.version_info = (3, 9, 2); cli.set_up()"
+    )
+    assert (code, out) == (2, "") and "3.10" in err and err.count("\n") == 1
+
+
 @pytest.mark.parametrize("shell", [">&-", "2>&-", "| cat"])
 def test_a_closed_stream_and_one_without_unicode(trained, shell):
     command = f"PYTHONIOENCODING=ascii '{sys.executable}' '{ROOT}/analysis.py' {shell}"
