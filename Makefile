@@ -1,39 +1,62 @@
-# Type `make` for the list of targets.
-#
-# Settings are given after the target: make train DATASET=zalando-datasets/fashion_mnist EPOCHS=20
-# DATASET, DEVICE, RECIPE, EPOCHS and SEED are the flags of the same names; ARGS holds any other
-# flags; IMAGE names pictures, and one with a space takes quotes in quotes: IMAGE="'my 7.jpg' 8.png".
+# Type `make` for the list of targets. Settings follow the target: make train EPOCHS=20 DATASET=mnist
+# Each flag of a script is one, --batch-size 64 as BATCH_SIZE=64, --json as JSON=1; ARGS holds flags as
+# they are. IMAGE names pictures; one with a space takes quotes in quotes: IMAGE="'my 7.jpg' 8.png".
 # CUDA=1 or CUDA=0 decides whether PyTorch comes with CUDA, which else takes a GPU to be seen; with
 # PIP_ARGS pip installs, with these flags: of another index, say.
 
 PYTHON     ?= python3
 CHECKPOINT ?= checkpoint.pt
+CUDA        = # what is typed: elsewhere it may be the name of a folder
+
+# The settings of each target: the flags that its script's --help lists, and a few words.
+machine  := DEVICE THREADS
+recipe   := RECIPE EPOCHS BATCH_SIZE LEARNING_RATE BETA1 BETA2 DRAWN DESLANT ROTATION SLANT SMALLEST \
+	LARGEST SHIFT OCCLUSION EXTRA_WRITING VALIDATION SEED
+training := DATASET $(machine) $(recipe)
+of_train      := CHECKPOINT ARGS $(training) SEEDS RESUME JSON
+of_analysis   := CHECKPOINT ARGS DATASET $(machine) COUNT TRUE PREDICTED OUTPUT JSON
+of_predict    := CHECKPOINT ARGS IMAGE SAVE_INPUT JSON
+of_draw       := CHECKPOINT ARGS OUTPUT JSON
+of_robustness := CHECKPOINT ARGS DATASET $(machine) OUTPUT JSON
+of_demo       := $(machine) $(recipe) COUNT TRUE PREDICTED JSON
+of_benchmark  := ARGS DATASET $(machine) JSON
+of_test       := DATASET DIGITS
+of_clean      := CHECKPOINT
+# These targets train first, unless ARGS names another checkpoint than make could train.
+first    := $(if $(findstring --checkpoint,$(value ARGS)),,analysis predict draw robustness)
+
+known    := PYTHON CUDA PIP_ARGS DEBUG $(if $(filter $(first),$(MAKECMDGOALS)),$(training)) \
+	$(foreach goal,$(MAKECMDGOALS),$(of_$(goal:-all=)))
+typed    := $(foreach v,$(.VARIABLES),$(if $(filter command,$(origin $(v))),$(v)))
+unknown  := $(filter-out $(known),$(typed))
+$(if $(unknown),$(error $(strip make $(MAKECMDGOALS)) knows no $(unknown), only $(sort $(known)); \
+	what is for the environment stands before make))
 
 PY        := .venv/bin/python
 # The value of a variable, as it was typed, as one word for the shell, which replaces a leading ~/.
 quote      = $(subst '~/,~/','$(subst ','\'',$(value $(1)))')
-flag       = $(if $(value $(2)),--$(1) $(call quote,$(2)))
+name       = --$(shell echo $(1) | tr A-Z_ a-z-)
+flag       = $(name) $(quote)
+# 1 is on, 0 is off, and a script refuses others, because its flag takes no value.
+switch     = $(if $(filter-out 0,$(value $(1))),$(name)$(if $(filter-out 1,$(value $(1))),=$(quote)))
+# Of the environment only five names count: others may be there for other ends.
+given     := $(foreach v,$(typed) DATASET DEVICE RECIPE EPOCHS SEED,$(if $(value $(v)),$(v)))
+options    = $(filter $(filter-out CHECKPOINT ARGS IMAGE,$(given)),$(1))
+flags      = $(foreach v,$(options),$(call $(if $(filter RESUME JSON,$(v)),switch,flag),$(v)))
 checkpoint = $(call quote,CHECKPOINT)
-dataset    = $(call flag,dataset,DATASET)
-device     = $(call flag,device,DEVICE)
-schedule   = $(call flag,recipe,RECIPE) $(call flag,epochs,EPOCHS) $(call flag,seed,SEED)
-pictures   = index.html contact_sheet.png confusion_matrix.png learning_curve.png \
-	[0-9]*_true-*_predicted-*_probability-*_index-*[0-9].png
-run_train  = $(PY) train.py --checkpoint $(checkpoint) $(dataset) $(device) $(schedule)
+run_train  = $(PY) train.py --checkpoint $(checkpoint) $(call flags,$(training))
 pytest     = $(PY) -m pytest -q -n 2 --dist loadfile tests
 # IMAGE is one name where there is such a file, or where the shell cannot split it; else it is several.
 one_image  = $(shell { test -e $(call quote,IMAGE) || ! sh -nc 'set -- '$(call quote,IMAGE); } 2>&1 && echo yes)
 image      = $(if $(filter yes,$(one_image)),$(call quote,IMAGE),$(value IMAGE))
-# Where there is a checkpoint, train.py says whether it is of the settings that were typed. One that
-# ARGS names is left alone.
-train      = if test ! -e $(checkpoint); then \
+# Where there is a checkpoint, train.py judges what was typed that the target's script does not take.
+judged     = $(strip $(call flags,$(filter-out $(machine) $(of_$@),$(training))))
+trained    = $(if $(filter $(first),$@),if test ! -e $(checkpoint); then \
 	$(if $(value CHECKPOINT),echo no $(checkpoint): training first;) \
 	$(run_train) $(if $(value RECIPE),,$(default_recipe)); \
-	$(if $(strip $(schedule)),else $(run_train) --resume;) fi
-trained    = $(if $(findstring --checkpoint,$(value ARGS)),,$(train))
-
-# Only what is typed: elsewhere CUDA may be the name of a folder.
-CUDA       =
+	$(if $(judged),else $(run_train) --resume;) fi)
+pictures   = index.html contact_sheet.png confusion_matrix.png learning_curve.png \
+	[0-9]*_true-*_predicted-*_probability-*_index-*[0-9].png
 
 # Modules of another Python, or of another project, do not belong into a run of this one.
 unexport PYTHONPATH PYTHONHOME PYTHONSAFEPATH
@@ -42,41 +65,34 @@ unexport PYTHONPATH PYTHONHOME PYTHONSAFEPATH
 .PHONY: again help install train analysis predict draw robustness demo benchmark test test-all clean remove
 
 help: ## this list
-	@echo "The first of these that needs it sets up the Python environment."
+	@echo "The first of these that needs it sets up the Python environment. Settings follow the target:"
+	@echo "make train EPOCHS=20 BATCH_SIZE=128. Each flag is one: .venv/bin/python train.py --help"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 install: .venv/installed ## set up .venv with PyTorch; half a minute plus the download, 1.5 GB, with CUDA 6 GB
-
-train: .venv/installed ## train on MNIST and write checkpoint.pt; a minute or two, plus the download once
-	$(run_train) $(ARGS)
-
-analysis: .venv/installed ## show what checkpoint.pt gets wrong, and why; seconds
-	@$(trained)
-	$(PY) analysis.py --checkpoint $(checkpoint) $(dataset) $(device) $(ARGS)
+train: ## train on MNIST and write checkpoint.pt; a minute or two, plus the download once
+analysis: ## show what checkpoint.pt gets wrong, and why; seconds
+predict: ## read a picture of a digit, IMAGE=photo.jpg, with checkpoint.pt; seconds
+draw: ## write draw.html, on which one draws and checkpoint.pt reads; seconds
+robustness: ## read distorted test images with checkpoint.pt; seconds
 
 # Without a checkpoint, these two train the recipe that reads what people write.
 predict draw: default_recipe = --recipe everyday
+predict: images = $(or $(image),$(error name a picture: make predict IMAGE=photo.jpg))
 
-predict: .venv/installed ## read a picture of a digit, IMAGE=photo.jpg, with checkpoint.pt; seconds
+train analysis predict draw robustness: .venv/installed
 	@$(trained)
-	$(PY) predict.py --checkpoint $(checkpoint) $(or $(image),$(error name a picture: make predict IMAGE=photo.jpg)) $(ARGS)
-
-draw: .venv/installed ## write draw.html, on which one draws and checkpoint.pt reads; seconds
-	@$(trained)
-	$(PY) draw.py --checkpoint $(checkpoint) $(ARGS)
-
-robustness: .venv/installed ## read distorted test images with checkpoint.pt; seconds
-	@$(trained)
-	$(PY) robustness.py --checkpoint $(checkpoint) $(dataset) $(device) $(ARGS)
+	$(PY) $@.py --checkpoint $(checkpoint) $(call flags,$(of_$@)) $(images) $(ARGS)
 
 # No scan is as clean as digits from our pen: with patches and strays they teach more about MNIST's.
 demo: .venv/installed ## train and analysis on drawn digits, into demo/; seconds, no download
 	$(PY) train.py --dataset synthetic --occlusion 0.3 --extra-writing 0.3 \
-		--checkpoint demo/checkpoint.pt $(device) $(schedule)
-	$(PY) analysis.py --checkpoint demo/checkpoint.pt --output demo/misclassified_samples $(device)
+		--checkpoint demo/checkpoint.pt $(call flags,$(machine) $(recipe))
+	$(PY) analysis.py --checkpoint demo/checkpoint.pt --output demo/misclassified_samples \
+		$(call flags,$(filter-out $(recipe),$(of_demo)))
 
 benchmark: .venv/installed-dev ## time training beside other ways to train; five minutes
-	$(PY) benchmark.py $(dataset) $(device) $(ARGS)
+	$(PY) benchmark.py $(call flags,$(of_benchmark)) $(ARGS)
 
 test: .venv/installed-dev ## run the tests that need no data, browser or GPU; three minutes
 	$(PY) -m ruff check .
@@ -96,11 +112,11 @@ clean: ## remove what the runs wrote: checkpoints, pictures, decoded data; an in
 remove: ## remove the Python environment; an instant
 	rm -rf .venv
 
-# The two markers are written last, so that a half-made environment is not taken for a whole one.
-.venv/installed: requirements.txt $(shell test -x $(PY) || echo again) $(if $(CUDA),again)
-	@$(call quote,PYTHON) -u plumbing/install.py requirements.txt $(PIP_ARGS)
-	@touch $@
-
+# An environment serves while its Python starts, and is of the minor version of the packages.
+serves = v=`$(PY) -V` && set -- $$v && ls -d .venv/lib/python$${2%.*}*
+.venv/installed: requirements.txt $(shell { $(serves); } >/dev/null 2>&1 || echo again) $(if $(CUDA),again)
 .venv/installed-dev: requirements-dev.txt .venv/installed
-	@$(call quote,PYTHON) -u plumbing/install.py requirements-dev.txt $(PIP_ARGS)
+# The two markers are written last, so that a half-made environment is not taken for a whole one.
+.venv/installed .venv/installed-dev:
+	@$(call quote,PYTHON) -u plumbing/install.py $< $(PIP_ARGS)
 	@touch $@

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import importlib.util
 import io
 import json
 import math
@@ -19,6 +20,9 @@ from plumbing import openmp
 MACHINE = re.compile("(CUDA|HIP|XPU|cuDNN) error|CUBLAS_STATUS|out of memory")
 MEMORY = "allocate memory"  # of the CPU
 
+# What the scripts import, at once or later.
+PACKAGES = ["torch", "datasets", "numpy", "PIL", "scipy", "tqdm"]
+
 # Windows has no SIGHUP.
 SIGNALS = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
 
@@ -31,10 +35,21 @@ def set_up():
     """Prepare a process; a script calls it before the imports that take long, and then run().
 
     Ctrl-C, SIGTERM and SIGHUP, unless they are ignored (by nohup), end the process at once while it
-    imports: a KeyboardInterrupt might be caught, or shown with a traceback, by a library.
+    imports: a KeyboardInterrupt might be caught, or shown with a traceback, by a library. A Python
+    that lacks what they import, because it is not that of .venv, is left with code 2.
     """
     openmp.set_up()
     sys.stderr = sys.stderr or open(os.devnull, "w")  # None where the shell has closed it: `2>&-`
+    # Python 3.6 can read the scripts and the files that are imported before this, but no others.
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if missing or sys.version_info < (3, 10):
+        script = Path(sys.argv[0]).stem
+        complain(
+            f"{sys.executable} is Python {sys.version.split()[0]}; 3.10 or later is needed, with "
+            f"{', '.join(missing or PACKAGES)}: type `make {script}`, or `.venv/bin/python "
+            f"{script}.py`; if this is that Python, `make remove` first"
+        )
+        sys.exit(2)
     if "IPython" in sys.modules:  # `%run train.py`: a notebook has handlers of its own and lives on
         return
     for number in SIGNALS:
@@ -72,7 +87,7 @@ def ignore_signals():
 
 def parser(description):
     """An ArgumentParser with the flag of every script, --json; a bad flag raises InputError."""
-    parser = argparse.ArgumentParser(description=description)
+    parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
 
     def error(message):
         raise InputError(f"{message} (see {parser.prog} --help)")

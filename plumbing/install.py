@@ -61,7 +61,10 @@ def check_python():
 def make_environment():
     """Make .venv, or what it lacks; the command line of a pip that installs into it."""
     gone, version = output(PYTHON, "--version")
-    if gone:  # or there was none: it was upgraded, say
+    # Where the Python of the system was upgraded, .venv has no Python, or another than before, for
+    # which it has no packages: python3.13, say, beside lib/python3.12.
+    minor = version.lower().replace(" ", "").rpartition(".")[0]
+    if gone or not glob.glob(f".venv/lib/{minor}*"):
         shutil.rmtree(".venv", ignore_errors=True)
         failed, said = output(sys.executable, "-m", "venv", "--without-pip", ".venv")
         if failed:

@@ -25,15 +25,24 @@ MAKEFILE = (ROOT / "Makefile").read_text()
 TARGETS = set(re.findall(r"^([a-z-]+):.*## ", MAKEFILE, re.M))
 SCRIPTS = {path.stem for path in ROOT.glob("*.py") if "cli.run(main)" in path.read_text()}
 PYTHON = shlex.quote(sys.executable)  # for shell scripts: its path may have a space
-VARIABLES = set(re.findall(r"\$\((?:value |call [\w,]+,)?([A-Z_]+)\)", MAKEFILE)) - {"PY"}
 SHOWN = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
 
 
 def make(*arguments, **variables):
     """Run make with no setting from outside; a CompletedProcess with all output."""
-    outside = ("MAKE", "MFLAGS", "PIP_", *VARIABLES)
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(outside)}
+    environment = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "TMPDIR")}
+    environment["PYTHON"] = "false"  # which installs nothing, where a test names no other
     return subprocess.run(["make", *arguments], env=environment | variables, **SHOWN)
+
+
+def settings(*targets):
+    """The settings of targets that make names where it refuses one."""
+    refused = make("-f", ROOT / "Makefile", *targets, "nonsense=1")
+    assert refused.returncode == 2
+    return set(re.search(r" nonsense, only ([A-Z0-9_ ]+);", refused.stdout)[1].split())
+
+
+OF_MAKE = {"PYTHON", "CUDA", "PIP_ARGS", "DEBUG", "ARGS", "IMAGE"}  # and no flags
 
 
 def tracked():
@@ -60,30 +69,36 @@ def test_help_is_the_default_and_lists_every_target(project):
     assert TARGETS == set(re.search(r"^.PHONY: again (.*)", MAKEFILE, re.M)[1].split())
 
 
-def test_the_docs_name_every_target_variable_and_flag_and_no_other(run):
+def flags(run, script):
+    """The flags in the --help of a script."""
+    code, out, _ = run(importlib.import_module(script).main, "--help")
+    assert code == 0
+    return set(re.findall(r"(?<!\S)--[a-z0-9-]+", out)) - {"--help"}
+
+
+def test_the_docs_name_every_target_setting_and_flag_and_no_other(run):
     text = README + DOCS
     assert set(re.findall(r"\bmake ([a-z-]+)", text)) == TARGETS > SCRIPTS
     assert SCRIPTS <= set(re.findall(r"`(\w+)\.py`", README))
-    of_the_environment = {"KILLS", "CASES", "DIGITS", "DEBUG"}
-    assert set(re.findall(r"\b([A-Z_]+)=", text)) - of_the_environment == VARIABLES
-    known = {"--index-url"}  # which is pip's
-    for script in SCRIPTS:
-        code, out, _ = run(importlib.import_module(script).main, "--help")
-        assert code == 0
-        known |= set(re.findall(r"(?<!\S)--[a-z0-9-]+", out))
-    assert set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", text)) == known - {"--help"}
+    of_the_environment = {"KILLS", "CASES"}
+    named = set(re.findall(r"\b([A-Z][A-Z0-9_]+)=", text)) - of_the_environment
+    assert OF_MAKE <= named <= settings(*TARGETS)
+    known = {"--index-url"}.union(*(flags(run, script) for script in SCRIPTS))  # pip's is one
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", text)) == known
 
 
 # A Python that prints what it is to run, and foreign modules that it would see; training leaves a
 # checkpoint, and does not go on with one of seed 9.
 PRINT = r"""#!/bin/sh
+if [ "$1" = -V ]; then echo Python 3.10.1; exit; fi
 printf '<%s> ' "$@" $PYTHONPATH $PYTHONHOME $PYTHONSAFEPATH; echo
 case "$*" in *"--seed 9 --resume") exit 2;; train.py*) touch "$3" || :;; esac"""
 
 
 def play(code):
     """Write the script that is the Python of .venv."""
-    Path(".venv/bin").mkdir(parents=True, exist_ok=True)
+    for folder in "bin", "lib/python3.10":
+        Path(".venv", folder).mkdir(parents=True, exist_ok=True)
     python = Path(".venv/bin/python")
     python.write_text(code)
     python.chmod(0o755)
@@ -105,47 +120,87 @@ def commands(*arguments, **variables):
     return [re.findall("<(.*?)> ", line) for line in lines]
 
 
-def test_variables_become_flags_and_may_have_spaces(played):
-    given = ["DATASET=my data", "DEVICE=cuda:1", "CHECKPOINT=my net.pt"]
-    given += ["ARGS=--json --beta1 0.5", "RECIPE=quick", "EPOCHS=3", "SEED=4"]
-    net, data = ["--checkpoint", "my net.pt"], ["--dataset", "my data"]
-    device, args = ["--device", "cuda:1"], ["--json", "--beta1", "0.5"]
-    schedule = ["--recipe", "quick", "--epochs", "3", "--seed", "4"]
-    assert commands("train", *given) == [["train.py", *net, *data, *device, *schedule, *args]]
-    assert commands("demo", *given) == [
+FIRST = ["analysis", "robustness", "draw", "predict"]  # train where there is no checkpoint
+
+
+@pytest.mark.parametrize("script", sorted(SCRIPTS))
+def test_every_flag_of_a_script_is_a_setting_of_its_target(played, run, script):
+    own = flags(run, script)
+    training = flags(run, "train") - {"--seeds", "--resume", "--json"} if script in FIRST else set()
+    names = {flag[2:].upper().replace("-", "_") for flag in own | training}
+    assert settings(script) - OF_MAKE == names
+    typed = [f"{name}=1" for name in names] + ["IMAGE=7.png"] * (script == "predict")
+    *trained, (name, *words) = commands(script, *typed)
+    assert name == f"{script}.py"
+    assert {word for word in words if word.startswith("--")} == own
+    assert words.count("1") == len(own - {"--json", "--resume"})  # which take no value
+    if training:
+        assert {word for word in trained[0][1:] if word not in ("1", "everyday")} == training
+
+
+def test_settings_become_flags(played):
+    given = ["DEVICE=cuda:1", "RECIPE=quick", "EPOCHS=3", "BATCH_SIZE=64", "RESUME=1", "JSON=0"]
+    schedule = ["--recipe", "quick", "--epochs", "3", "--batch-size", "64"]
+    device, net = ["--device", "cuda:1"], ["train.py", "--checkpoint", "checkpoint.pt"]
+    arguments = ["--beta1", "0.5", "--beta2", "0.5"]
+    assert commands("train", *given, f"ARGS={' '.join(arguments)}") == [
+        [*net, *device, *schedule, "--resume", *arguments]
+    ]
+    assert commands("train", "JSON=no") == [[*net, "--json=no"]]  # for train.py to refuse
+    assert commands("demo", *given[:4], "COUNT=3") == [
         ["train.py", "--dataset", "synthetic", "--occlusion", "0.3", "--extra-writing", "0.3"]
         + ["--checkpoint", "demo/checkpoint.pt", *device, *schedule],
         ["analysis.py", "--checkpoint", "demo/checkpoint.pt", "--output"]
-        + ["demo/misclassified_samples", *device],
+        + ["demo/misclassified_samples", *device, "--count", "3"],
     ]
-    for target, flags in {
-        "analysis": [*net, *data, *device, *args],
-        "draw": [*net, *args],
-        "robustness": [*net, *data, *device, *args],
-        "benchmark": [*data, *device, *args],
-    }.items():
-        assert commands(target, *given[:4]) == [[f"{target}.py", *flags]]
-    foreign = dict.fromkeys(["PYTHONPATH", "PYTHONHOME", "PYTHONSAFEPATH"], "/foreign")
-    assert commands("train", **foreign) == [["train.py", "--checkpoint", "checkpoint.pt"]]
+    # Of the environment these count, and others do not.
+    foreign = dict.fromkeys(["PYTHONPATH", "PYTHONHOME", "PYTHONSAFEPATH", "COUNT", "EPOCH"], "9")
+    assert commands("train", EPOCHS="3", **foreign) == [[*net, "--epochs", "3"]]
+    assert commands("train", "analysis", "COUNT=2")[1][3:] == ["--count", "2"]
 
 
-@pytest.mark.parametrize("target", ["analysis", "robustness", "draw", "predict"])
+@pytest.mark.parametrize(
+    "words, named",
+    [
+        ("train EPOCH=3", "EPOCH EPOCHS"),
+        ("train batch-size=3", "batch-size BATCH_SIZE"),
+        ("train COUNT=20", "COUNT"),
+        ("analysis Count=20", "Count COUNT BATCH_SIZE"),
+        ("draw SEEDS=3", "SEEDS SEED"),
+        ("demo DATASET=x", "DATASET"),
+        ("analysis SEED=1 ARGS=--checkpoint=a.pt", "SEED"),
+        ("benchmark EPOCHS=3", "EPOCHS"),
+        ("install DEVICE=cpu", "DEVICE CUDA"),
+        ("EPOCHS=3", "EPOCHS"),
+    ],
+)
+def test_a_setting_that_the_target_has_not_is_refused_with_those_that_it_has(played, words, named):
+    shown = make(*words.split())
+    assert shown.returncode == 2 and shown.stdout.count("\n") == 1
+    assert set(named.split()) <= set(re.findall(r"[\w-]+", shown.stdout))
+
+
+@pytest.mark.parametrize("target", FIRST)
 def test_a_checkpoint_is_trained_or_is_of_the_settings_that_were_typed(played, target):
     """The README's own order: train, then draw, with another recipe perhaps."""
-    words, net = [target, "IMAGE=7.png"], ["train.py", "--checkpoint", "checkpoint.pt"]
-    recipe = ["--recipe", "everyday"] if target in ("draw", "predict") else []
-    first, second = commands(*words, "EPOCHS=2")
-    assert first == [*net, "--epochs", "2", *recipe]
+    words = [target, "IMAGE=7.png"][: 1 + (target == "predict")]
+    net, data = ["train.py", "--checkpoint", "checkpoint.pt"], ["--dataset", "my data"]
+    judges = target in ("draw", "predict")  # whose scripts do not read test images
+    recipe = ["--recipe", "everyday"] if judges else []
+    first, second = commands(*words, "EPOCHS=2", "DEVICE=cpu")
+    assert first == [*net, "--device", "cpu", "--epochs", "2", *recipe]
     assert second[:3] == [f"{target}.py", "--checkpoint", "checkpoint.pt"]
-    assert len(commands(*words)) == 1  # whatever that checkpoint is
-    assert commands(*words, "EPOCHS=3")[0] == [*net, "--epochs", "3", "--resume"]
+    assert len(commands(*words, "DEVICE=cpu")) == 1  # whatever that checkpoint is
+    assert commands(*words, "SLANT=3")[0] == [*net, "--slant", "3", "--resume"]
+    first, *second = commands(*words, "DATASET=my data")
+    assert first == [*net, *data, "--resume"] if judges else first[3:] == data and not second
     first, _ = commands(*words, "DATASET=my data", RECIPE="quick")
-    assert first == [*net, "--dataset", "my data", "--recipe", "quick", "--resume"]
+    assert first == [*net, *data, "--recipe", "quick", "--resume"]
     refused = make(*words, "SEED=9")
     assert refused.returncode == 2 and f"<{target}.py>" not in refused.stdout
     # What ARGS names is not the one that make could train.
     Path("checkpoint.pt").unlink()
-    assert len(commands(*words, "ARGS=--checkpoint a.pt", "SEED=1")) == 1
+    assert len(commands(*words, "ARGS=--checkpoint a.pt", SEED="1")) == 1
     assert commands(*words, "RECIPE=quick")[0] == [*net, "--recipe", "quick"]
 
 
@@ -159,8 +214,8 @@ def test_an_empty_name_of_a_checkpoint_is_for_train_to_judge(played):
 def test_pictures_are_named_by_a_variable(played):
     Path("checkpoint.pt").touch()
     pictures = "IMAGE='my digit.png' 8.png"
-    (command,) = commands("predict", pictures, "ARGS=--save-input seen")
-    assert command[3:] == ["my digit.png", "8.png", "--save-input", "seen"]
+    (command,) = commands("predict", pictures, "ARGS=--json")
+    assert command[3:] == ["my digit.png", "8.png", "--json"]
     shown = make("predict")
     assert shown.returncode == 2 and "IMAGE=" in shown.stdout
 
@@ -173,15 +228,15 @@ NAME = """it's [a] "name" (1) $x $(touch bad) `touch bad` a  b & c; d.png"""
 def test_names_are_taken_as_they_are_typed_but_for_the_home_folder(played, typed):
     home = os.getcwd()
     name = typed.replace("~", home)
-    given = [f"CHECKPOINT={typed}", f"DATASET={typed}", f"IMAGE={typed}", "DEVICE=cpu"]
-    train, _ = commands("analysis", *given, HOME=home)
-    assert train == ["train.py", "--checkpoint", name, "--dataset", name, "--device", "cpu"]
+    net = f"CHECKPOINT={typed}"
+    train, analysis = commands("analysis", net, f"DATASET={typed}", f"TRUE={typed}", HOME=home)
+    assert train == ["train.py", "--checkpoint", name, "--dataset", name]
+    assert analysis == ["analysis.py", *train[1:], "--true", name]
     # Now there is that file: a checkpoint, and a picture, too.
-    (analysis,) = commands("analysis", *given, HOME=home)
-    assert analysis == ["analysis.py", *train[1:]]
-    assert commands("predict", *given, HOME=home)[0][3:] == [name]
+    (predict,) = commands("predict", net, f"IMAGE={typed}", HOME=home)
+    assert predict == ["predict.py", *train[1:3], name]
     Path(name.replace(".png", "-12.png")).touch()  # of --seeds
-    assert make("clean", *given, HOME=home).returncode == 0
+    assert make("clean", net, HOME=home).returncode == 0
     assert not [*Path().glob("*.png"), *Path().glob("bad")]
 
 
@@ -354,15 +409,32 @@ def test_what_prevents_an_installation_is_said(project, python, machine, argumen
     assert not Path(".venv/installed").exists()
 
 
-def test_an_old_python_can_read_the_file_that_refuses_it():
-    ast.parse((ROOT / "plumbing" / "install.py").read_text(), feature_version=(3, 6))
+@pytest.mark.parametrize("name", ["install", "__init__", "cli", "openmp"])
+def test_an_old_python_can_read_the_files_that_refuse_it(name):
+    ast.parse((ROOT / "plumbing" / f"{name}.py").read_text(), feature_version=(3, 6))
 
 
-def test_an_environment_whose_python_is_gone_is_made_anew(played, python):
+@pytest.mark.parametrize("script", sorted(SCRIPTS))
+def test_another_python_than_that_of_the_environment_is_told_of_it(script):
+    command = [sys.executable, "-S", ROOT / f"{script}.py"]  # -S: without packages
+    shown = subprocess.run(command, **SHOWN)
+    assert shown.returncode == 2 and shown.stdout.count("\n") == 1
+    for name in "torch", sys.executable, f"`make {script}`", f".venv/bin/python {script}.py":
+        assert name in shown.stdout
+
+
+@pytest.mark.parametrize("change", ["gone", "3.9.1", "3.11.0"])
+def test_an_environment_whose_python_was_upgraded_is_made_anew(played, python, change):
+    """It has packages for 3.10."""
     Path(".venv/bin/python").unlink()
-    Path(".venv/bin/python").symlink_to("gone")
-    assert make("install", python()).returncode == 0
-    assert Path(".venv/bin/python").exists()
+    if change == "gone":
+        Path(".venv/bin/python").symlink_to("gone")
+    else:
+        play(f"#!/bin/sh\necho Python {change}")
+    Path(".venv/old").touch()
+    assert "installing" in make("install", python()).stdout
+    assert Path(".venv/bin/python").exists() and not Path(".venv/old").exists()
+    assert "installing" not in make("install", python()).stdout
 
 
 def test_an_unfinished_environment_of_another_python_is_not_used(project, python):

@@ -246,7 +246,7 @@ def test_a_second_run_starts_fast_because_it_imports_little(trained):
         (["--checkpoint", "checkpoint.pt/c.pt"], "checkpoint.pt/c.pt"),
         (["--checkpoint", ".", "--seeds", "2"], "regular file"),
         (["--checkpoint", "", "--seeds", "2"], "--checkpoint"),
-        (["--turbo"], "--turbo"),
+        *(([flag, "1"], flag) for flag in ("--turbo", "--epoch")),
         pytest.param(
             ["--device", "cuda"],
             "--device cuda is not available",
@@ -309,6 +309,13 @@ except BaseException:  # as some libraries do
         if "cli.run(main)" in (text := script.read_text()):
             before, *after = re.split(start, text, flags=re.M)
             assert after and "import" not in before, script  # before the long imports
+
+
+def test_a_python_that_is_too_old_is_told_of_it_whatever_packages_it_has():
+    code, out, err = python(
+        "import sys; from plumbing import cli; sys.version_info = (3, 9, 2); cli.set_up()"
+    )
+    assert (code, out) == (2, "") and "3.10" in err and err.count("\n") == 1
 
 
 @pytest.mark.parametrize("shell", [">&-", "2>&-", "| cat"])
