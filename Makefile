@@ -13,9 +13,9 @@ machine  := DEVICE THREADS
 recipe   := RECIPE EPOCHS BATCH_SIZE LEARNING_RATE BETA1 BETA2 DRAWN DESLANT ROTATION SLANT SMALLEST \
 	LARGEST SHIFT OCCLUSION EXTRA_WRITING VALIDATION SEED
 training := DATASET $(machine) $(recipe)
-of_train      := CHECKPOINT ARGS $(training) SEEDS RESUME JSON
+of_train      := CHECKPOINT ARGS $(training) SEEDS THINGS START RESUME JSON
 of_analysis   := CHECKPOINT ARGS DATASET $(machine) COUNT TRUE PREDICTED OUTPUT JSON
-of_predict    := CHECKPOINT ARGS IMAGE SAVE_INPUT JSON
+of_predict    := CHECKPOINT ARGS IMAGE SAVE_INPUT OUTPUT JSON
 of_draw       := CHECKPOINT ARGS OUTPUT JSON
 of_robustness := CHECKPOINT ARGS DATASET $(machine) OUTPUT JSON
 of_demo       := $(machine) $(recipe) COUNT TRUE PREDICTED JSON
@@ -42,7 +42,7 @@ switch     = $(if $(filter-out 0,$(value $(1))),$(name)$(if $(filter-out 1,$(val
 # Of the environment only five names count: others may be there for other ends.
 given     := $(foreach v,$(typed) DATASET DEVICE RECIPE EPOCHS SEED,$(if $(value $(v)),$(v)))
 options    = $(filter $(filter-out CHECKPOINT ARGS IMAGE,$(given)),$(1))
-flags      = $(foreach v,$(options),$(call $(if $(filter RESUME JSON,$(v)),switch,flag),$(v)))
+flags      = $(foreach v,$(options),$(call $(if $(filter THINGS RESUME JSON,$(v)),switch,flag),$(v)))
 checkpoint = $(call quote,CHECKPOINT)
 run_train  = $(PY) train.py --checkpoint $(checkpoint) $(call flags,$(training))
 pytest     = $(PY) -m pytest -q -n 2 --dist loadfile tests
@@ -72,7 +72,7 @@ help: ## this list
 install: .venv/installed ## set up .venv with PyTorch; half a minute plus the download, 1.5 GB, with CUDA 6 GB
 train: ## train on MNIST and write checkpoint.pt; a minute or two, plus the download once
 analysis: ## show what checkpoint.pt gets wrong, and why; seconds
-predict: ## read a picture of a digit, IMAGE=photo.jpg, with checkpoint.pt; seconds
+predict: ## read pictures of digits, IMAGE=photo.jpg or a folder, with checkpoint.pt; seconds
 draw: ## write draw.html, on which one draws and checkpoint.pt reads; seconds
 robustness: ## read distorted test images with checkpoint.pt; seconds
 
