@@ -47,7 +47,8 @@ def check(args, class_names):
             names = ", ".join(class_names)
             raise cli.InputError(f"{flag} {name!r} is not one of the classes: {names}")
     check_writable(args.output / gallery.CONTACT_SHEET)
-    check_writable(page := args.output / gallery.PAGE)
+    page = args.output / gallery.PAGE
+    check_writable(page)
     if page.exists() and gallery.TITLE not in page.read_text("utf-8", errors="replace"):
         raise cli.InputError(f"{page} is not from an earlier analysis: choose another --output")
 

@@ -144,8 +144,8 @@ def print_table(groups, models, test, device):
         table.append({"cause": cause, "severity": severity, "accuracies": accuracies})
         tiles.append((cause, images[0], [severity or cause, *(f"{mean:.2%}" for mean in means)]))
     names = [name[-14:] for name, _ in groups[:CAPTIONED]]
-    if more := len(groups) - len(names):
-        names.append(f"and {more} more")
+    if len(groups) > len(names):
+        names.append(f"and {len(groups) - len(names)} more")
     return table, pictures.distortions(names, tiles)
 
 
