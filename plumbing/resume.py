@@ -62,7 +62,7 @@ def saving(path, before=None):
         sentence = f"interrupted; {latest.epoch} of {latest.settings['epochs']} epochs are saved"
         if latest.optimizer:
             file = shlex.quote(str(path))
-            sentence += f", go on with: make train ARGS=--resume CHECKPOINT={file}"
+            sentence += f", go on with: make train RESUME=1 CHECKPOINT={file}"
         raise type(end)(sentence) from None
 
 

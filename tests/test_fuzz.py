@@ -256,7 +256,7 @@ VALUES_OF = {action.option_strings[-1]: NUMBERS for action in PARSER._actions} |
     **dict.fromkeys(["--dataset", "--checkpoint", "--output", "--save-input"], PATHS | WORDS),
     **dict.fromkeys(["--count", "--true", "--predicted"], NUMBERS | WORDS),
 }
-FEW = {predict: ["--checkpoint", "--save-input"], drawing: ["--checkpoint", "--output"]}
+FEW = {predict: ["--checkpoint", "--save-input", "--output"], drawing: ["--checkpoint", "--output"]}
 SWITCHES = "--json --resume --help -h --".split()
 
 

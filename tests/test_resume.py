@@ -82,7 +82,7 @@ def test_wherever_it_is_cut_it_ends_with_the_same_weights(run, dataset, cut, rec
         cut(step)
         code, _, err = run(train.main, *flags)
         assert code == 130 and f"{step // steps} of 4 epochs are saved" in err
-        assert err.endswith("make train ARGS=--resume CHECKPOINT=checkpoint.pt\n")
+        assert err.endswith("make train RESUME=1 CHECKPOINT=checkpoint.pt\n")
         code, out, err = run(train.main, "--resume", "--device", device)
         assert (code, err) == (0, "") and f"resuming    checkpoint.pt after {step // steps}" in out
         assert state() == whole
@@ -155,7 +155,7 @@ def test_a_process_that_is_ended_can_go_on(run, dataset):
                 os.kill(process.pid, end)  # a second one loses nothing
         process.join(60)
         assert process.exitcode == (-end if end == signal.SIGKILL else 130)
-        assert end == signal.SIGKILL or "make train ARGS=--resume" in Path("err").read_text()
+        assert end == signal.SIGKILL or "make train RESUME=1" in Path("err").read_text()
         assert run(train.main, "--resume")[0] == 0
         assert state() == whole
     mine = {path.name for path in Path().iterdir() if not path.name.startswith(files.PREFIX)}
