@@ -154,16 +154,24 @@ def load_splits(dataset=None, validation=0, things=False):
     and the warning says why. A dataset that is named is never replaced. Of one without test images
     one in HELD_OUT training images is held out for validation.
     """
+
+    def both(name, count):
+        return [load(name, split, count, things) for split in ("train", "test")]
+
     name, warning = MNIST if dataset is None else dataset, None
     try:
-        load(name, "test")
+        splits = both(name, validation)
     except sources.MissingSplit:
-        validation = validation or len(load(name, "train").images) // HELD_OUT
+        held_out = len(load(name, "train").images) // HELD_OUT
+        if not held_out:
+            raise
+        splits = both(name, held_out)
     except hub.Unreachable as error:
         if dataset is not None:
             raise
         name, warning = "synthetic", f"drawn digits in place of MNIST: {sentence(error)}"
-    return name, *(load(name, s, validation, things) for s in ("train", "test")), warning
+        splits = both(name, validation)
+    return name, *splits, warning
 
 
 def add_drawn(split, count, dataset):
