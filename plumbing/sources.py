@@ -112,7 +112,8 @@ def _read_cache(path, fingerprint):
         or (class_names.dtype.kind, class_names.shape) != ("U", (10,))
         or not np.isin(labels, range(10)).all()
         or any((each.dtype, each.shape) != (bool, (1,)) for each in (inverted, scaled))
-        or (name.dtype.kind, name.shape) != ("U", (1,))
+        or name.dtype.kind != "U"
+        or name.tolist() not in [[each] for each in tables.SPLITS]
     ):
         raise ValueError("not as it was written")
     names = [name for name in class_names.tolist() if name]  # load() adds empty ones.
