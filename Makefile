@@ -94,11 +94,11 @@ demo: .venv/installed ## train and analysis on drawn digits, into demo/; seconds
 benchmark: .venv/installed-dev ## time training beside other ways to train; five minutes
 	$(PY) benchmark.py $(call flags,$(of_benchmark)) $(ARGS)
 
-test: .venv/installed-dev ## run the tests that need no data, browser or GPU; three minutes
+test: .venv/installed-dev ## run the tests that need no data, browser or GPU; two minutes
 	$(PY) -m ruff check .
 	$(pytest) -m "not browser"
 
-test-all: .venv/installed-dev ## run all tests, with DATASET=folder on the real MNIST too; ten minutes
+test-all: .venv/installed-dev ## run all tests, with DATASET=folder on the real MNIST too; seven minutes
 	$(PY) -m ruff check .
 	KILLS=30 CASES=1000 $(pytest)
 
