@@ -307,6 +307,11 @@ def test_a_digit_may_fill_the_picture(digits, size):
 def test_the_frame_of_images_is_measured(digits):
     assert frame.measure(torch.from_numpy(digits[0])) == frame.MNIST == (20, "mass")
     assert frame.measure(torch.zeros(5, 28, 28, dtype=torch.uint8)) == frame.MNIST
+    few = torch.zeros(6_000, 28, 28, dtype=torch.uint8)
+    few[:, :9, :9] = 9  # which come first, and are not like most
+    most = torch.from_numpy(digits[0][:300]).repeat(40, 1, 1)
+    assert frame.measure(torch.cat([few, most, most])).side == 20
+    assert frame.measure(torch.empty(0, 28, 28, dtype=torch.uint8)) == frame.MNIST
     large = torch.zeros(60, 28, 28, dtype=torch.uint8)
     for index, shape in enumerate(np.random.default_rng(0).integers(4, 22, (60, 2))):
         shape[index % 2] = 28
