@@ -47,6 +47,7 @@ class Settings:
         "training images held out and read in place of the test images", 0, 10**9, 0, "run"
     )
     seed: int = setting("of first weights, order and distortions", 0, 2**32 - 1, 0, "run")
+    by_validation: int = setting("1: no test images judge it", 0, 1, 0, "machine")
     stratified: int = setting("1: validation images of each class", 0, 1, 0, "machine")
     checksum: int = setting("CRC-32 of the training images", 0, 2**32 - 1, 0, "machine")
     threads: int = setting("of the CPU, on which the last bits depend", 0, 10**9, 0, "machine")

@@ -169,6 +169,7 @@ def main():
     settings = replace(
         settings,
         validation=test.validation,
+        by_validation=int(test.name == "validation"),
         stratified=int(test.stratified),
         inverted=int(test.inverted),
         checksum=training.checksum,

@@ -51,7 +51,8 @@ class Checkpoint:
     @property
     def judged_by(self):
         """The kind of images that were read after each epoch: "test" or "validation"."""
-        return "validation" if self.settings["validation"] else "test"
+        held_out = self.settings["validation"] or self.settings["by_validation"]
+        return "validation" if held_out else "test"
 
     def validation(self, dataset):
         """How many training images of a dataset it was judged by, in place of test images."""

@@ -152,6 +152,14 @@ def test_a_dataset_without_test_images_holds_some_out_and_says_so(run, dataset):
     assert code == 2 and str(CHECKPOINT) in err and err.count("\n") == 1
 
 
+def test_a_split_for_validation_in_place_of_test_images_is_called_so(run, dataset):
+    (dataset / "test.parquet").rename(dataset / "valid.parquet")
+    code, out, err = run(train.main, *DIGITS, 2)
+    assert (code, err) == (0, "") and "500 training, 100 validation\n" in out
+    assert "100 validation images" in run(analysis.main)[1]
+    assert run(draw.main)[0] == 0 and "of its validation images" in Path("draw.html").read_text()
+
+
 def test_digits_that_are_things_are_trained_and_read_as_things(run, dataset):
     assert run(train.main, *DIGITS, 2)[1].count("taken for digits") == 1
     code, out, _ = run(train.main, *DIGITS, 2, "--things", "--drawn", 10)
