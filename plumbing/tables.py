@@ -229,7 +229,8 @@ def _load(files, folder):
         columns = {said.pop() or "train": columns["train"]}
     features = {name: each for split in splits.values() for name, each in split.features.items()}
     class_names = {name: getattr(each, "names", None) for name, each in features.items()}
-    return columns, {name: names for name, names in class_names.items() if names}
+    # Names can be numbers: ClassLabel(names=[3, 7]).
+    return columns, {name: [*map(str, names)] for name, names in class_names.items() if names}
 
 
 def _link(files, folder):
