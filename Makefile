@@ -10,7 +10,7 @@ CUDA        = # what is typed: elsewhere it may be the name of a folder
 
 # The settings of each target: the flags that its script's --help lists, and a few words.
 machine  := DEVICE THREADS
-recipe   := RECIPE EPOCHS BATCH_SIZE LEARNING_RATE BETA1 BETA2 DRAWN DESLANT ROTATION SLANT SMALLEST \
+recipe   := RECIPE EPOCHS BATCH_SIZE LEARNING_RATE BETA1 BETA2 DRAWN MOMENTS ROTATION SLANT SMALLEST \
 	LARGEST SHIFT OCCLUSION EXTRA_WRITING VALIDATION SEED
 training := DATASET $(machine) $(recipe)
 of_train      := CHECKPOINT ARGS $(training) SEEDS THINGS START RESUME JSON

@@ -158,8 +158,10 @@ def main():
     drawn = gallery.picture_mistakes(chosen, test.images, test.class_names)
     drawn["confusion_matrix.png"] = confusion.draw(counts, test.class_names)
     drawn["learning_curve.png"] = draw_learning_curve(checkpoint)
-    upright = ", once their slant is taken out" * model.deslant
-    about = f"The network reads {result.accuracy:.2%} of the {images} of {dataset} right{upright}."
+    about = (
+        f"The network reads {result.accuracy:.2%} of the {images} of {dataset} right"
+        f"{checkpoint.taken_out}."
+    )
     page = fill_page(about, mistakes, counts, model.cpu(), logits, test, training)
     write(args.output, drawn, page)
     print_files(drawn, chosen, args)

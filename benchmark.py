@@ -118,7 +118,7 @@ def scikit_learn(file, training, test, device):
 def this_project(settings, file, training, test, device):
     for seed in itertools.count():
         torch.manual_seed(seed)
-        model = MLP(settings.deslant).to(device)
+        model = MLP(settings.moments).to(device)
         optimizer = Adam(model, settings.beta1, settings.beta2)
         for epoch, _ in train.train(model, optimizer, training, replace(settings, seed=seed)):
             yield epoch, lambda model=model: evaluate(model, test.images, test.labels).accuracy

@@ -1,5 +1,6 @@
 """From the name of a dataset to tensors, and from tensors to batches."""
 
+import functools
 import hashlib
 import re
 import zlib
@@ -193,13 +194,21 @@ def to_float(images):
     return images.unsqueeze(1).float().div_(255)
 
 
+@functools.lru_cache(maxsize=1)  # They are the same in each epoch.
+def measure_moments(images):
+    """distort.measure_moments() of images uint8 [N, 28, 28], in float32."""
+    parts = [distort.measure_moments(to_float(part)) for part in images.split(1000)]
+    return [torch.cat(part) for part in zip(*parts, strict=True)]
+
+
 @dataclass
 class Batches:
     """One epoch of shuffled and distorted batches; it stands where a DataLoader would.
 
     All that is random is drawn on the CPU from the seed in recipes.Settings and the epoch alone, so
-    it is the same on every device and needs no saved state. Yields float32 [B, 1, 28, 28] in [0, 1]
-    and int64 [B]; the last batch may be smaller.
+    it is the same on every device and needs no saved state. Yields what the layers of a network
+    see, with the moments taken out, float32 [B, 1, 28, 28] in [0, 1], and int64 [B]; the last batch
+    may be smaller.
     """
 
     split: Split
@@ -215,7 +224,10 @@ class Batches:
         (state,) = np.random.SeedSequence((self.settings.seed, self.epoch)).generate_state(1)
         generator = torch.Generator().manual_seed(int(state))
         order = self.order(generator).to(images.device)
-        distortions = distort.distortions(len(order), size, self.settings, generator, images.device)
+        moments = self.settings.moments and [part[order] for part in measure_moments(images)]
+        distortions = distort.distortions(
+            len(order), size, self.settings, generator, images.device, moments
+        )
         for indices, distorted in zip(order.split(size), distortions, strict=True):
             # index_select is up to 30 times faster than images[indices] on a CPU.
             batch = to_float(images.index_select(0, indices))

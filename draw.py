@@ -20,7 +20,7 @@ def fill_page(model, checkpoint):
     network = {
         "class_names": checkpoint.class_names,
         "frame": checkpoint.frame,
-        "deslant": model.deslant,
+        "moments": model.moments,
         "about": f"The network reads {checkpoint.test_accuracy:.2%} of its {checkpoint.judged_by} "
         f"images right, after {checkpoint.epoch} epochs of recipe {checkpoint.settings['recipe']}.",
         "weights": [

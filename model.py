@@ -19,12 +19,12 @@ EVALUATION_BATCH = 1000  # images: small enough for the caches of a CPU
 class MLP(nn.Module):
     """784-128-10: from images [N, 1, 28, 28] in [0, 1] to logits [N, 10]; 101,770 parameters.
 
-    With `deslant` the slant is taken out of the images first.
+    Moments of the images are taken out first, at a level of distort.take_out_moments().
     """
 
-    def __init__(self, deslant=False):
+    def __init__(self, moments=0):
         super().__init__()
-        self.deslant = bool(deslant)
+        self.moments = moments
         self.layers = nn.Sequential(
             nn.Flatten(), nn.Linear(28 * 28, 128), nn.ReLU(), nn.Linear(128, 10)
         )
@@ -34,7 +34,7 @@ class MLP(nn.Module):
 
     def preprocess(self, images):
         """What the layers see of images, float32 [N, 1, 28, 28] both."""
-        return distort.deslant(images) if self.deslant else images
+        return distort.take_out_moments(images, self.moments)
 
 
 class Evaluation(NamedTuple):
@@ -81,7 +81,7 @@ def activations(model, images):
 def load_checkpoint(path):
     """(model on the CPU, Checkpoint); InputError where there is none, or none that is valid."""
     checkpoint = checkpoints.read(path, _complete)
-    model = MLP(checkpoint.settings["deslant"])
+    model = MLP(checkpoint.settings["moments"])
     try:
         model.load_state_dict(checkpoint.weights)
     except RuntimeError as error:

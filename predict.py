@@ -122,7 +122,7 @@ def parse_args():
         "--save-input",
         metavar="FOLDER",
         type=cli.path,
-        help="folder for the 28 x 28 images that the network saw, upright if it deslants them",
+        help="folder for the 28 x 28 images that the network saw",
     )
     parser.add_argument(
         "--output",

@@ -6,6 +6,7 @@ from dataclasses import MISSING, dataclass, field, fields, replace
 from plumbing import cli
 
 WARMUP = 0.1  # share of a run in which the learning rate rises
+MOMENTS = "taken out of images first: 0 none, 1 the slant, 2 half of width and height, too"
 KEPT = "share of Adam's mean {} that a step keeps"
 
 
@@ -33,7 +34,7 @@ class Settings:
     beta1: float = setting(KEPT.format("of the gradient"), 0, 0.99999, 0.9)
     beta2: float = setting(KEPT.format("of the squared gradient"), 0, 0.99999, 0.999)
     drawn: int = setting("drawn digits an epoch, beside the training images", 0, 10**6, 0)
-    deslant: int = setting("1: take the slant out of images first; 0: do not", 0, 1, 0)
+    moments: int = setting(MOMENTS, 0, 2, 0)
 
     rotation: float = setting("degrees either way", 0, 180, 0.0, "distortion")
     slant: float = setting("degrees either way", 0, 80, 0.0, "distortion")
@@ -73,7 +74,7 @@ ACCURATE = Settings(
     shift=2,
 )
 # To read what people write: MNIST's writers are Americans of the 1990s, all with the same pens.
-EVERYDAY = replace(ACCURATE, recipe="everyday", epochs=150, drawn=15_000, deslant=1)
+EVERYDAY = replace(ACCURATE, recipe="everyday", epochs=150, drawn=15_000, moments=2)
 ROBUST = replace(
     ACCURATE,
     recipe="robust",
@@ -120,6 +121,7 @@ def complete(state):
     if not isinstance(distortion, dict):
         raise ValueError("it has no settings")
     earlier = {"recipe": saved.get("name"), "inverted": saved.get("turned", 0)}
+    earlier["moments"] = saved.get("deslant", 0)
     saved = {**earlier, "seed": state.pop("seed", 0), **saved, **distortion}
     if type(saved["recipe"]) is not str:
         raise ValueError("its recipe has no name")
@@ -173,27 +175,32 @@ def add_flags(parser):
 def from_flags(args, start=None):
     """The Settings of a recipe, with the numbers that have a flag of their own.
 
-    A Checkpoint to start from decides whether the slant is taken out, because its weights know
-    images of one kind only; InputError where the flag says otherwise.
+    A Checkpoint to start from decides which moments are taken out, because its weights know images
+    of one kind only; InputError where the flag says otherwise.
     """
     given = {each.name: getattr(args, each.name, None) for each in numbers()}
     given = {name: value for name, value in given.items() if value is not None}
     if start:
-        deslant = start.settings["deslant"]
-        if given.get("deslant", deslant) != deslant:
+        moments = start.settings["moments"]
+        if given.get("moments", moments) != moments:
             raise cli.InputError(
-                f"--deslant {args.deslant} does not fit --start {args.start}, which was trained "
-                f"with --deslant {deslant}: leave it out"
+                f"--moments {args.moments} does not fit --start {args.start}, which was trained "
+                f"with --moments {moments}: leave it out"
             )
         earlier = start.settings["earlier_epochs"] + start.epoch
-        given |= {"deslant": deslant, "earlier_epochs": earlier}
+        given |= {"moments": moments, "earlier_epochs": earlier}
     return replace(RECIPES[args.recipe or DEFAULT], **given)
 
 
-def limit_batch(settings, images, asked_for):
-    """The Settings with batches of at most all images; InputError where larger were asked for."""
-    if asked_for and settings.batch_size > images:
+def fit(settings, args, images, digits):
+    """The Settings with batches of at most all images, and things, no digits, as they are.
+
+    What was asked for stays; InputError where it is batches of more images.
+    """
+    if (args.batch_size or args.resume) and settings.batch_size > images:
         raise cli.InputError(
             f"a batch size of {settings.batch_size} exceeds the {images} training images"
         )
-    return replace(settings, batch_size=min(settings.batch_size, images))
+    asked_for = args.moments is not None or args.start or args.resume
+    moments = settings.moments if digits or asked_for else 0
+    return replace(settings, batch_size=min(settings.batch_size, images), moments=moments)

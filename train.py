@@ -37,9 +37,8 @@ def train(model, optimizer, split, settings, done=0):
         # The loss is summed on the device and read once an epoch, because reading waits for a GPU.
         total = torch.zeros((), device=split.images.device)
         for step, (images, labels) in enumerate(progress, start=(epoch - 1) * len(batches)):
-            images = model.preprocess(images)
             with fast_products():
-                loss = F.cross_entropy(model.layers(images), labels)
+                loss = F.cross_entropy(model.layers(images), labels)  # They are preprocessed.
                 optimizer.zero_grad()
                 loss.backward()
             optimizer.step(recipes.learning_rate(step, steps, settings.learning_rate))
@@ -55,7 +54,7 @@ def train_and_save(path, settings, training, test, facts, start, before=None, sh
     the one to go on from, if any; show_epochs: print a line after each.
     """
     torch.manual_seed(settings.seed)
-    model = MLP(settings.deslant).to(training.images.device)
+    model = MLP(settings.moments).to(training.images.device)
     optimizer = Adam(model, settings.beta1, settings.beta2)
     if start:
         model.load_state_dict(start.weights)
@@ -165,7 +164,8 @@ def main():
     if start:
         check_classes(args.start, start, dataset, training)
     training = data.add_drawn(training, settings.drawn, dataset)
-    settings = recipes.limit_batch(settings, training.epoch, args.batch_size or args.resume)
+    digits = training.class_names == data.DIGITS
+    settings = recipes.fit(settings, args, training.epoch, digits)
     settings = replace(
         settings,
         validation=test.validation,

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from scipy import ndimage
 
-from digits.distort import affine, measure_slant, warp
+from digits.distort import affine, measure_moments, measure_slant, warp
 
 TRAITS = {  # and how a value of it is written
     "slant": "{:+.0f} degrees",
@@ -64,7 +64,7 @@ def measure(images):
     pieces: of ink that is connected, corners included, and larger than a speck of two pixels.
     """
     ink = images.float() / 255
-    slant = measure_slant(ink[:, None])[0].atan().rad2deg()
+    slant = measure_slant(measure_moments(ink[:, None])[1]).atan().rad2deg()
     upright = warp(ink[:, None], affine(slant=-slant))[:, 0]
     proportion = _extent(upright.sum(1)) / _extent(upright.sum(2))
     pieces = torch.cat([_pieces(batch) for batch in images.split(1000)])  # bounds the memory

@@ -18,7 +18,7 @@ figures accurate 3 no-shift "--shift 0"
 figures robust 2 no-patches "--occlusion 0"
 figures robust 2 no-strokes "--extra-writing 0"
 figures robust 2 neither "--occlusion 0 --extra-writing 0"
-for recipe in quick accurate robust; do figures $recipe 5 "$recipe-upright" "--deslant 1"; done
+for recipe in quick accurate robust; do figures $recipe 5 "$recipe-upright" "--moments 1"; done
 make robustness ARGS="--checkpoint figures/*.pt"
 
 # docs/why-it-errs.md: traits of the mistakes, traits changed and undone, drawn digits alone

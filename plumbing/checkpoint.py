@@ -40,9 +40,15 @@ class Checkpoint:
         after = f" after {earlier} of another run" if earlier else ""
         return (
             f"{self.epoch} epochs of recipe {self.settings['recipe']}{after}, seed {self.seed}, "
-            f"on {self.dataset}{without}{', slant taken out' * self.settings['deslant']}"
+            f"on {self.dataset}{without}{self.taken_out}"
             f"{', unfinished' if self.optimizer else ''}"
         )
+
+    @property
+    def taken_out(self):
+        """Which moments are taken out of images, in words after a comma."""
+        words = "", ", slant taken out", ", slant, half of width and height taken out"
+        return words[self.settings["moments"]]
 
     @property
     def seed(self):

@@ -21,7 +21,7 @@ def add_flags(parser):
         metavar="FILE",
         type=cli.path,
         help="checkpoint with the first weights of a new run, in place of random ones; it decides "
-        "whether the slant is taken out",
+        "which moments are taken out",
     )
     either.add_argument(
         "--resume",

@@ -140,7 +140,7 @@ def dataset(tmp_path, drawn):
 def train_network(split, settings, device="cpu"):
     """An MLP, trained as train.py does it."""
     torch.manual_seed(settings.seed)
-    model = MLP(settings.deslant).to(device)
+    model = MLP(settings.moments).to(device)
     optimizer = Adam(model, settings.beta1, settings.beta2)
     for _ in train.train(model, optimizer, split.to(device), settings):
         pass
@@ -166,7 +166,7 @@ HISTORY = [{"epoch": 1, "loss": 0.5, "test_accuracy": 0.95, "errors": 5}]
 def save_network(model, path=Path("checkpoint.pt"), **facts):
     """Write a checkpoint with the weights of a model and invented circumstances."""
     settings = FACTS["settings"] | {
-        "deslant": int(getattr(model, "deslant", 0)),
+        "moments": getattr(model, "moments", 0),
         "seed": facts.pop("seed", 0),
     }
     facts = FACTS | {"settings": settings} | facts

@@ -139,8 +139,8 @@ def test_the_page_holds_what_the_analysis_knows(run, trained):
 
 
 def test_a_file_of_test_images_alone_has_neither_traits_nor_alike_images(run, trained):
-    for deslant in (0, 1):
-        run(train.main, "--dataset", "digits", "--epochs", 2, "--deslant", deslant)
+    for moments in (0, 2):
+        run(train.main, "--dataset", "digits", "--epochs", 2, "--moments", moments)
         summary, out = analyse(run, "--dataset", "digits/test.parquet")
         assert "no traits, for want of training images" in out and len(pictured()) == 10
         assert {mistake["trait"] for mistake in summary["worst"]} == {"unknown"}

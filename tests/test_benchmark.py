@@ -48,7 +48,7 @@ def test_within_an_epoch_nothing_is_read_back_and_nothing_moves(recipe, monkeypa
         pool = data.POOL * recipe.drawn
         images = torch.zeros(count + pool, 28, 28, dtype=torch.uint8)
         split = data.Split(images, torch.zeros(len(images)).long(), [], pool=pool).to("meta")
-        model = MLP(recipe.deslant).to("meta")
+        model = MLP(recipe.moments).to("meta")
         optimizer = Adam(model, recipe.beta1, recipe.beta2)
         rates.clear()
         with Transfers() as transfers, pytest.raises(RuntimeError, match="item"):

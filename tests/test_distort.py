@@ -33,9 +33,22 @@ def bar(width=3, height=15):
     return (ink[1][:, None] * ink[0])[None, None]
 
 
+def settings(**values):
+    """Settings that distort nothing but as told."""
+    return Settings(recipe="mine", epochs=1, learning_rate=0.01, **{"batch_size": 64} | values)
+
+
+WARPS = settings(rotation=20, slant=20, smallest=0.8, largest=1.25, shift=2)
+
+
 @pytest.fixture
 def digits(drawn):
     return data.to_float(drawn[0])
+
+
+def slant(images):
+    """Radians [N] by which the ink leans to the right, as distort.py measures it."""
+    return distort.measure_slant(distort.measure_moments(images)[1]).atan()
 
 
 def warp(images, **parameters):
@@ -54,31 +67,70 @@ def test_a_slanted_bar_leans_by_the_angle_is_measured_and_put_upright(degrees):
     *_, xy, yy = measure(leaning)
     # Of a sheared upright bar: mean x at height y is -tan(angle) y, y down.
     assert math.degrees(math.atan(-xy / yy)) == pytest.approx(degrees, abs=0.3)
-    tangent, middle = distort.measure_slant(leaning)
-    assert tangent.atan().rad2deg().item() == pytest.approx(degrees, abs=0.3)
-    assert middle == pytest.approx(0, abs=1e-3)
-    mass, x, y, xx, xy, yy = measure(distort.deslant(warp(leaning, right=3, down=-4)))
+    assert slant(leaning).rad2deg().item() == pytest.approx(degrees, abs=0.3)
+    mass, x, y, xx, xy, yy = measure(
+        distort.take_out_moments(warp(leaning, right=3, down=-4), level=1)
+    )
     assert xy / yy == pytest.approx(0, abs=0.01) and mass == pytest.approx(measure(bar())[0], 1e-3)
     assert (x, y) == (pytest.approx(3, abs=0.02), pytest.approx(-4, abs=0.02))
     assert xx == pytest.approx(measure(bar())[3], abs=0.5)  # as narrow, but for interpolation
 
 
 def test_a_slant_beyond_45_degrees_is_taken_out_in_part():
-    left, _ = distort.measure_slant(distort.deslant(warp(bar(3, 9), slant=60.0)))
+    left = slant(distort.take_out_moments(warp(bar(3, 9), slant=60.0), level=1)).tan()
     assert left.item() == pytest.approx(math.tan(math.radians(60)) - 1, abs=0.1)
 
 
 def test_each_image_is_put_upright_by_itself(digits):
-    upright = distort.deslant(digits)
-    before, after = (distort.measure_slant(images)[0].abs().mean() for images in (digits, upright))
+    upright = distort.take_out_moments(digits, level=1)
+    before, after = (slant(images).tan().abs().mean() for images in (digits, upright))
     assert before > 5 * after
-    torch.testing.assert_close(distort.deslant(digits[7:8]), upright[7:8])
+    torch.testing.assert_close(distort.take_out_moments(digits[7:8], level=1), upright[7:8])
+
+
+@pytest.mark.parametrize("width, height, degrees", [(8, 18, 0), (12, 12, 20), (20, 9, -30)])
+def test_half_of_width_and_height_is_taken_out(width, height, degrees):
+    image = warp(bar(width, height), slant=float(degrees), right=1.0)
+    before, after = (measure(each) for each in (image, distort.take_out_moments(image, level=2)))
+    assert after[1] == pytest.approx(before[1], abs=0.02)  # The middle stays.
+    *_, xx, xy, yy = before
+    for now, earlier, usual in (
+        (after[3], xx - xy**2 / yy, distort.WIDTH),
+        (after[5], yy, distort.HEIGHT),
+    ):
+        expected = math.sqrt(math.sqrt(earlier) * usual)  # the geometric mean of both deviations
+        assert math.sqrt(now) == pytest.approx(expected, rel=0.02)
+
+
+def test_width_and_height_change_by_a_factor_of_two_at_most():
+    tiny, large = torch.eye(2) * 0.1, torch.eye(2) * 1e4
+    matrices = distort.uprighting(torch.zeros(2, 2), torch.stack([tiny, large]), level=2)
+    assert torch.equal(matrices[..., :2], torch.stack([torch.eye(2) / 2, torch.eye(2) * 2]))
+
+
+@pytest.mark.parametrize("level", [1, 2])
+def test_one_warp_distorts_and_takes_the_moments_out(digits, level):
+    generator, told = torch.Generator().manual_seed(3), replace(WARPS, moments=level)
+    matrices = distort.draw(600, told, generator)["matrices"]
+    own = distort.measure_moments(digits)
+    (both,) = distort.distortions(600, 600, told, generator.manual_seed(3), moments=own)
+    twice = distort.take_out_moments(distort.warp(digits, matrices), level)
+    for one, other in zip(measure(both(digits)), measure(twice), strict=True):
+        assert (one - other).abs().median() < 0.05 * other.abs().median() + 0.05
+    assert (both(digits) - twice).abs().mean() < 0.25 * (digits - twice).abs().mean()
+
+
+def test_two_warps_are_one_of_their_product():
+    first, second = distort.affine(20.0, 10.0, 0.8, 1.3, 2.0, -1.0), distort.affine(-5.0, width=1.1)
+    bottom = torch.tensor([[[0.0, 0.0, 1.0]]])
+    squares = [torch.cat([each, bottom], 1) for each in (first, second)]
+    torch.testing.assert_close(distort.compose(first, second), (squares[0] @ squares[1])[:, :2])
 
 
 def test_a_blank_image_and_a_flat_line_stay_as_they_are():
     images = torch.zeros(2, 1, 28, 28)
     images[1, 0, 13, 5:22] = 1
-    assert (distort.deslant(images) - images).abs().max() <= ROUNDING
+    assert (distort.take_out_moments(images, level=1) - images).abs().max() <= ROUNDING
 
 
 @pytest.mark.parametrize("degrees", [20.0, 80.0])
@@ -161,11 +213,6 @@ def test_a_curve_starts_ends_and_bends_where_its_control_points_say():
     torch.testing.assert_close(start[0, 6], torch.tensor([4.0, 4.0]))  # Bezier: half the height
 
 
-def settings(**values):
-    """Settings that distort nothing but as told."""
-    return Settings(recipe="mine", epochs=1, learning_rate=0.01, **{"batch_size": 64} | values)
-
-
 STRONG = settings(
     rotation=30, slant=25, smallest=0.6, largest=1.4, shift=3, occlusion=0.4, extra_writing=0.25
 )
@@ -211,12 +258,11 @@ def test_a_share_of_the_images_is_occluded_and_another_written_on(digits):
 
 
 def test_only_what_a_recipe_has_is_drawn():
-    warps = dict(rotation=20, slant=20, smallest=0.8, largest=1.25, shift=2)
     assert distort.draw(9, settings(), torch.Generator()) == {}
-    few = distort.draw(9, settings(**warps), torch.Generator())
+    few = distort.draw(9, WARPS, torch.Generator())
     assert list(few) == ["matrices"]
     for share in {"occlusion": 0.1}, {"extra_writing": 0.1}:
-        more = distort.draw(9, settings(**warps, **share), torch.Generator())
+        more = distort.draw(9, replace(WARPS, **share), torch.Generator())
         assert torch.equal(more["matrices"], few["matrices"])
         assert {"patches", "strokes", "radius"} < set(more)
 

@@ -178,13 +178,14 @@ def test_fed_the_same_pixels_the_page_says_the_same(page, network):
 
 
 @browser
-def test_the_page_takes_the_slant_out_where_the_network_does(show, network):
-    upright = MLP(deslant=True)
+@pytest.mark.parametrize("level", [1, 2])
+def test_the_page_takes_moments_out_where_the_network_does(show, network, level):
+    upright = MLP(level)
     upright.load_state_dict(network.state_dict())
     page = show(upright)
     stroke(page, [(0.35, 0.8), (0.65, 0.2)])
     seen = torch.from_numpy(image_of(page) / 255).float()
-    assert distort.measure_slant(seen[None, None])[0].abs() < 0.02
+    assert distort.measure_slant(distort.measure_moments(seen[None, None])[1]).abs() < 0.02
     images = data.to_float(synthetic.generate(300, seed=6)[0])
     leaning = distort.warp(images, distort.affine(slant=torch.linspace(-50, 50, 300)))
     leaning = list((255 * leaning).round().byte()[:, 0].numpy())

@@ -135,16 +135,17 @@ def test_save_and_load(tmp_path, model):
     assert checkpoint.versions["torch"] == torch.__version__
 
 
-def test_a_network_takes_the_slant_out_of_images_if_it_was_trained_so(tmp_path, model):
+@pytest.mark.parametrize("level, words", [(1, "slant"), (2, "slant, half of width and height")])
+def test_a_network_takes_moments_out_of_images_if_it_was_trained_so(tmp_path, model, level, words):
     images, labels = random_images(10)
-    upright = MLP(deslant=True)
+    upright = MLP(level)
     upright.load_state_dict(model.state_dict())
-    expected = model(distort.deslant(data.to_float(images)))
+    expected = model(distort.take_out_moments(data.to_float(images), level))
     assert torch.equal(upright(data.to_float(images)), expected)
     assert not torch.allclose(model(data.to_float(images)), expected)
     save_network(upright, tmp_path / "c.pt")
     loaded, checkpoint = load_checkpoint(tmp_path / "c.pt")
-    assert checkpoint.summary.endswith("on digits, slant taken out")
+    assert checkpoint.summary.endswith(f"on digits, {words} taken out")
     assert torch.equal(evaluate(loaded, images, labels).logits, expected)
     with torch.inference_mode():
         logits = loaded.layers[-1](activations(loaded, images))
@@ -156,19 +157,19 @@ def test_an_exported_network_gives_the_same_logits():
     images = "images = torch.rand(100, 1, 28, 28)"
     check = "assert all(torch.equal(network(part), model(part)) for part in (images, images[:1]))"
     both = "\n".join([export, images, use, check])
-    for deslant in "01":
-        Path(deslant).mkdir()
-        save_network(MLP(int(deslant)), Path(deslant, "checkpoint.pt"))
+    for moments in "02":
+        Path(moments).mkdir()
+        save_network(MLP(int(moments)), Path(moments, "checkpoint.pt"))
     # In a process in which nothing was made before.
-    run = f"import os\nfor folder in '0', '../1':\n    os.chdir(folder)\n    exec({both!r})"
+    run = f"import os\nfor folder in '0', '../2':\n    os.chdir(folder)\n    exec({both!r})"
     code, _, err = python(run)
-    assert code == 0 and Path("1/network.pt2").exists(), err
+    assert code == 0 and Path("2/network.pt2").exists(), err
 
 
 SETTINGS = FACTS["settings"]
 OUT_OF_RANGE = [
     *product(
-        ["validation", "inverted", "threads", "deslant", "seed", "epochs"],
+        ["validation", "inverted", "threads", "moments", "seed", "epochs"],
         ["many", -1, 0.5, True, 10**30, None],
     ),
     *product(["shift", "rotation", "learning_rate"], ["far", -1e9, float("nan"), [1.0]]),

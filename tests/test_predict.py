@@ -21,7 +21,7 @@ import draw
 import predict
 import robustness
 from digits import frame, scan, synthetic, traits
-from digits.distort import measure_slant
+from digits.distort import measure_moments, measure_slant
 from model import MLP
 
 
@@ -406,9 +406,9 @@ def test_a_format_that_cannot_be_read_is_named(monkeypatch):
             scan.read("photo")
 
 
-@pytest.mark.parametrize("deslant", [False, True])
-def test_predict_prints_the_networks_answers_and_saves_what_it_saw(run, digits, network, deslant):
-    model = MLP(deslant)
+@pytest.mark.parametrize("moments", [0, 1, 2])
+def test_predict_prints_the_networks_answers_and_saves_what_it_saw(run, digits, network, moments):
+    model = MLP(moments)
     model.load_state_dict(network.state_dict())
     save_network(model)
     names = [f"my digit {index}.png" for index in range(5)]
@@ -428,8 +428,8 @@ def test_predict_prints_the_networks_answers_and_saves_what_it_saw(run, digits, 
     assert [path.name for path in saved] == [f"0{n + 1}_my digit {n}_28x28.png" for n in range(5)]
     seen = data.to_float(torch.from_numpy(np.stack([np.asarray(Image.open(p)) for p in saved])))
     torch.testing.assert_close(seen, model.preprocess(images), atol=0.6 / 255, rtol=0)
-    slants = measure_slant(seen)[0].abs()
-    assert slants.max() < 0.03 if deslant else slants.max() > 0.4
+    slants = measure_slant(measure_moments(seen)[1]).abs()
+    assert slants.max() < 0.03 if moments else slants.max() > 0.4
 
 
 def test_what_a_network_is_of_and_for_and_what_judged_it_is_told(run, written, network):

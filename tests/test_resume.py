@@ -168,7 +168,7 @@ def test_a_process_that_is_ended_can_go_on(run, dataset):
 @pytest.fixture
 def trained(run, dataset):
     """A trained network that takes the slant out, as a Checkpoint; its file is start.pt."""
-    flags = [*FLAGS, "--epochs", 3, "--deslant", 1, "--checkpoint", "start.pt"]
+    flags = [*FLAGS, "--epochs", 3, "--moments", 2, "--checkpoint", "start.pt"]
     assert run(train.main, *flags)[0] == 0
     return load_checkpoint(Path("start.pt"))[1]
 
@@ -182,7 +182,7 @@ def test_a_run_starts_from_the_weights_of_another_and_says_so(run, trained, monk
         assert torch.allclose(checkpoint.weights[name], tensor, atol=1e-6)
     # Of the start are its weights, and what these have learnt to see; the rest is of this run.
     settings = {**trained.settings, "epochs": 2, "learning_rate": 1e-9, "earlier_epochs": 3}
-    assert checkpoint.settings == settings and checkpoint.settings["deslant"] == 1
+    assert checkpoint.settings == settings and checkpoint.settings["moments"] == 2
     assert "2 epochs of recipe accurate after 3 of another run" in checkpoint.summary
 
     # The epochs are counted on, and with them the distortions go on.
@@ -230,7 +230,7 @@ def test_each_seed_has_the_same_start(run, trained):
     [
         (["--resume"], "--resume"),
         (["--start", "none.pt"], "none.pt"),
-        (["--deslant", 0], "--deslant 0"),
+        (["--moments", 0], "--moments 0"),
         (["--dataset", "others"], "a, b, c"),
         (["--checkpoint", "../{}/start.pt"], "--start start.pt"),
         (["--checkpoint", "start.pt", "--seeds", 2, "--start", "start-1.pt"], "start-1.pt"),
@@ -395,7 +395,7 @@ def test_a_checkpoint_of_an_earlier_version_goes_on(run, dataset, cut):
     content = torch.load(CHECKPOINT, weights_only=True)
     content["recipe"] = content.pop("settings")  # as it was called at first
     # Which it did not have.
-    for name in ("threads", "validation", "deslant", "inverted", "earlier_epochs"):
+    for name in ("threads", "validation", "moments", "inverted", "earlier_epochs"):
         del content["recipe"][name]
     content["seed"] = content["recipe"].pop("seed")
     torch.save(content, CHECKPOINT)
