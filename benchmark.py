@@ -23,7 +23,8 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
+from typing import NamedTuple
 
 import datasets
 import numpy as np
@@ -41,9 +42,7 @@ from recipes import RECIPES
 
 ROOT = Path(__file__).resolve().parent
 TARGET = 0.975  # test accuracy
-BATCH_SIZE = RECIPES["quick"].batch_size
 ROUNDS = 5
-EPOCHS = 4  # of a fast loop in a round, as in a run of the recipe quick; a slow one has one
 PROCESS_ROUNDS = 3
 GROWTH = 60_000, 240_000, 960_000  # images
 
@@ -83,7 +82,7 @@ def tensor_dataset(file, training):
 # function that tells the test accuracy, for ever.
 
 
-def tutorial(make_dataset, file, training, test, device, workers=False):
+def tutorial(make_dataset, workers, file, training, test, device):
     """The loop of most tutorials, with as many workers as there are threads or with none."""
     dataset = make_dataset(file, training)
     count = torch.get_num_threads() if workers else 0
@@ -109,7 +108,7 @@ def scikit_learn(file, training, test, device):
         [data.to_float(split.images).flatten(1).numpy(), split.labels.numpy()]
         for split in (training.to("cpu"), test.to("cpu"))
     )
-    classifier = MLPClassifier((128,), batch_size=min(BATCH_SIZE, len(labels)))
+    classifier = MLPClassifier((128,), batch_size=min(QUICK.batch_size, len(labels)))
     for epoch in itertools.count(1):
         classifier.partial_fit(pixels, labels, classes=np.arange(10))
         yield epoch, lambda: classifier.score(test_pixels, test_labels)
@@ -126,7 +125,13 @@ def this_project(settings, file, training, test, device):
 
 def matrix_products(file, training, test, device):
     """What no loop can do without: the matrix products of its epochs, and nothing else."""
-    shapes = [(BATCH_SIZE, 784), (BATCH_SIZE, 128), (BATCH_SIZE, 10), (128, 784), (10, 128)]
+    shapes = [
+        (QUICK.batch_size, 784),
+        (QUICK.batch_size, 128),
+        (QUICK.batch_size, 10),
+        (128, 784),
+        (10, 128),
+    ]
     tensors = [torch.rand(shape, device=device) for shape in shapes]
     with fast_products():  # which decides of what kind the numbers are
         kind = (tensors[0] @ tensors[3].T).dtype
@@ -135,7 +140,7 @@ def matrix_products(file, training, test, device):
     backward = [(logits.T, hidden), (logits, last_weight), (hidden.T, images)]
     products = [(left, right, left @ right) for left, right in forward + backward]
     for epoch in itertools.count(1):
-        for _ in range(-(-len(training.images) // BATCH_SIZE)):
+        for _ in range(-(-len(training.images) // QUICK.batch_size)):
             with fast_products():
                 for left, right, product in products:
                     torch.mm(left, right, out=product)
@@ -143,21 +148,27 @@ def matrix_products(file, training, test, device):
         yield epoch, lambda: 0.0
 
 
+class Loop(NamedTuple):
+    function: object  # as above
+    batch_size: int
+    epochs: int  # in a round: a whole run of this project, and of a slow loop a part of one
+
+
+QUICK = RECIPES["quick"]
+SHORT = replace(RECIPES["accurate"], epochs=15)
 LOOPS = {
-    "DataLoader, picture by picture": partial(tutorial, Pictures),
-    "DataLoader, picture by picture, workers": partial(tutorial, Pictures, workers=True),
-    "DataLoader, 64 pictures at once": partial(tutorial, BatchedPictures),
-    "DataLoader, TensorDataset": partial(tutorial, tensor_dataset),
-    "DataLoader, TensorDataset, workers": partial(tutorial, tensor_dataset, workers=True),
-    "scikit-learn, MLPClassifier": scikit_learn,
-    "train.py, recipe quick": partial(this_project, RECIPES["quick"]),
-    "train.py, recipe accurate": partial(this_project, RECIPES["accurate"]),
-    "the matrix products alone": matrix_products,
+    "DataLoader, picture by picture": Loop(partial(tutorial, Pictures, False), 64, 1),
+    "DataLoader, picture by picture, workers": Loop(partial(tutorial, Pictures, True), 64, 1),
+    "DataLoader, 64 pictures at once": Loop(partial(tutorial, BatchedPictures, False), 64, 1),
+    "DataLoader, TensorDataset": Loop(partial(tutorial, tensor_dataset, False), 64, 1),
+    "DataLoader, TensorDataset, workers": Loop(partial(tutorial, tensor_dataset, True), 64, 1),
+    "scikit-learn, MLPClassifier": Loop(scikit_learn, QUICK.batch_size, 4),
+    "train.py, recipe quick": Loop(partial(this_project, QUICK), QUICK.batch_size, QUICK.epochs),
+    "train.py, recipe accurate, 15 epochs": Loop(
+        partial(this_project, SHORT), SHORT.batch_size, SHORT.epochs
+    ),
+    "the matrix products alone": Loop(matrix_products, QUICK.batch_size, 4),
 }
-
-
-def is_tutorial(name):
-    return name.startswith("DataLoader")  # slow, with batches of 64
 
 
 # What is timed has processes of its own: the threads of one library slow those of another.
@@ -190,7 +201,7 @@ def timed(function, *arguments):
 def loop(name, dataset, file, device):
     """The loop of that name in this process, which goes on where it is."""
     splits = (data.load(dataset, split).to(device) for split in ("train", "test"))
-    return LOOPS[name](file, *splits, device)
+    return LOOPS[name].function(file, *splits, device)
 
 
 def turn(name, *arguments):
@@ -209,37 +220,44 @@ def run_loops(dataset, file, device):
         processes = {name: stack.enter_context(new_process()) for name in LOOPS}
         for _ in tqdm(range(ROUNDS), "rounds", disable=None, leave=False):
             for name, process in processes.items():
-                for _ in range(1 if is_tutorial(name) else EPOCHS):
+                for _ in range(LOOPS[name].epochs):
                     epoch = process.submit(turn, name, dataset, file, device)
                     histories[name].append(epoch.result())
     return histories
 
 
-def arrivals(history):
-    """(epochs, seconds) to TARGET of each run that came there; see run_loops() for a history."""
+def split_runs(history):
+    """The runs of a history, see run_loops(): lists of (epochs, seconds, accuracy), both so far."""
+    runs = []
     for epoch, seconds, accuracy in history:
         if epoch == 1:
-            total, arrived = 0.0, False
+            runs.append([])
+            total = 0.0
         total += seconds
-        if accuracy >= TARGET and not arrived:
-            arrived = True
-            yield epoch, total
+        runs[-1].append((epoch, total, accuracy))
+    return runs
 
 
 def compare(histories):
     """A dict per loop, of what run_loops() returns."""
     typical = {name: median(s for _, s, _ in history) for name, history in histories.items()}
     for name, history in histories.items():
-        arrived = [*arrivals(history)]
-        epochs, seconds = map(median, zip(*arrived, strict=True)) if arrived else (None, None)
+        runs = split_runs(history)
+        arrivals = [next((epoch for epoch in run if epoch[2] >= TARGET), None) for run in runs]
+        arrived = [*filter(None, arrivals)]
+        epochs, seconds, _ = map(median, zip(*arrived, strict=True)) if arrived else [None] * 3
+        lengths, totals, accuracies = zip(*(run[-1] for run in runs), strict=True)
         yield {
             "loop": name,
-            "batch_size": 64 if is_tutorial(name) else BATCH_SIZE,
+            "batch_size": LOOPS[name].batch_size,
             "seconds": typical[name],
             "n": len(history),
             "times_quick": typical[name] / typical["train.py, recipe quick"],
             "share_of_limit": typical["the matrix products alone"] / typical[name],
-            "runs": sum(epoch == 1 for epoch, _, _ in history),
+            "runs": len(runs),
+            "run_epochs": median(lengths),
+            "run_seconds": median(totals),
+            "run_accuracy": mean(accuracies),
             "arrived": len(arrived),
             "epochs_to_target": epochs,
             "seconds_to_target": seconds,
@@ -248,7 +266,7 @@ def compare(histories):
 
 def run_tutorial(file, device):
     """The whole of a tutorial's script, but for the evaluation."""
-    for _ in itertools.islice(tutorial(Pictures, file, None, None, device), ROUNDS):
+    for _ in itertools.islice(tutorial(Pictures, False, file, None, None, device), ROUNDS):
         pass
 
 
@@ -324,10 +342,13 @@ def print_table(heading, row_format, rows):
         print(row_format.format(**row))
 
 
-def add_arrival(row):
-    """A row of compare() with the cell about its way to TARGET."""
+def add_cells(row):
+    """A row of compare() with the cells about its runs and their way to TARGET."""
     way = f"{row['epochs_to_target']:g}, {row['seconds_to_target']:.2f}" if row["arrived"] else "-"
-    return row | {"arrival": f"{way} ({row['arrived']} of {row['runs']})"}
+    return row | {
+        "arrival": f"{way} ({row['arrived']} of {row['runs']})",
+        "run": "{run_epochs:g}, {run_seconds:.2f}, {run_accuracy:.2%}".format(**row),
+    }
 
 
 def measure(dataset, splits, device):
@@ -341,10 +362,10 @@ def measure(dataset, splits, device):
         loops = [*compare(run_loops(dataset, file, device))]
         print_table(
             f"{'loop':39}  batch  s an epoch   n  times quick  limit / this  "
-            f"epochs, s to {TARGET:.1%} (runs)",
+            f"epochs, s to {TARGET:.1%} (runs)  a run: epochs, s, accuracy",
             "{loop:39}  {batch_size:5}  {seconds:10.3f}  {n:2}  {times_quick:11.2f}  "
-            "{share_of_limit:12.1%}  {arrival:>27}",
-            map(add_arrival, loops),
+            "{share_of_limit:12.1%}  {arrival:>27}  {run:>26}",
+            map(add_cells, loops),
         )
         processes = [*measure_processes(file, folder, device)]
         print_table(

@@ -197,8 +197,12 @@ def to_float(images):
 @functools.lru_cache(maxsize=1)  # They are the same in each epoch.
 def measure_moments(images):
     """distort.measure_moments() of images uint8 [N, 28, 28], in float32."""
-    parts = [distort.measure_moments(to_float(part)) for part in images.split(1000)]
-    return [torch.cat(part) for part in zip(*parts, strict=True)]
+    # One tensor for all, because many small ones between large ones would scatter over the memory.
+    moments = [torch.empty(len(images), *shape, device=images.device) for shape in ((2,), (2, 2))]
+    for *parts, some in zip(*(tensor.split(1000) for tensor in (*moments, images)), strict=True):
+        for part, measured in zip(parts, distort.measure_moments(to_float(some)), strict=True):
+            part.copy_(measured)
+    return moments
 
 
 @dataclass

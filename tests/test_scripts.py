@@ -161,11 +161,13 @@ def test_a_split_for_validation_in_place_of_test_images_is_called_so(run, datase
 
 
 def test_digits_that_are_things_are_trained_and_read_as_things(run, dataset):
-    assert run(train.main, *DIGITS, 2)[1].count("taken for digits") == 1
+    code, out, _ = run(train.main, *DIGITS, 2)
+    assert code == 0 and out.count("taken for digits") == 1 and "moments 2" in out
     code, out, _ = run(train.main, *DIGITS, 2, "--things", "--drawn", 10)
     assert code == 2  # no drawn digits among things
     code, out, _ = run(train.main, *DIGITS, 2, "--things")
-    assert code == 0 and "classes     class 0, class 1" in out
+    assert code == 0 and "classes     class 0, class 1" in out and "moments 0" in out
+    assert "moments 1" in run(train.main, *DIGITS, 2, "--things", "--moments", 1)[1]
 
 
 def test_a_checkpoint_goes_through_a_link_to_its_file(run, dataset):
