@@ -200,6 +200,7 @@ def damage(content):
         *(whole | {"settings": SETTINGS | {name: value}} for name, value in OUT_OF_RANGE),
         *(whole | {"frame": {"side": 20} | frame} for frame in ({}, {"centre": "top"})),
         *(whole | {"frame": {"side": side, "centre": "mass"}} for side in (0, 29, 2.5)),
+        whole | {"frame": {"side": torch.zeros(2), "centre": "mass"}},
         *(
             whole | {"history": [HISTORY[0] | entry]}
             for entry in ({"loss": float("nan")}, {"test_accuracy": 2.0}, {"errors": None})
