@@ -63,10 +63,10 @@ def test_the_decoded_bytes_have_the_known_checksums(split, count):
 
 
 def test_the_recipes_are_as_accurate_as_they_were():
-    assert statistics.mean(accuracy(trained(MNIST, "quick", seed=n)) for n in range(5)) >= 97.8
-    # The mean of five seeds is to be 98.95; this is one, and one standard deviation is 0.08.
-    assert accuracy(trained(MNIST, "accurate")) >= 98.9
-    assert accuracy(trained(MNIST, "everyday")) >= 98.8
+    assert statistics.mean(accuracy(trained(MNIST, "quick", seed=n)) for n in range(5)) >= 98
+    # The means of seeds are 99.18 and 99.10; these are one each, and a standard deviation is 0.07.
+    assert accuracy(trained(MNIST, "accurate")) >= 99
+    assert accuracy(trained(MNIST, "everyday")) >= 98.9
 
 
 def test_the_robust_recipe_makes_a_third_of_the_errors_on_distorted_digits():
@@ -104,7 +104,7 @@ def test_the_docs_say_what_is_printed(run):
 
 def test_drawn_digits_carry_over():
     wear = {"occlusion": 0.3, "extra_writing": 0.3}  # as in make demo
-    assert accuracy(trained("synthetic", "accurate", **wear)) >= 96.8
+    assert accuracy(trained("synthetic", "accurate", **wear)) >= 97.3
 
 
 def test_the_ten_pictures_are_misread_and_in_order(run):
