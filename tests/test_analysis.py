@@ -122,7 +122,9 @@ def test_the_page_holds_what_the_analysis_knows(run, trained):
     assert content["confusion"] == summary["confusion"]
     weight, bias, *_ = (parameter.detach().numpy() for parameter in model.parameters())
     hidden, known = (
-        np.maximum(0, split.images.reshape(-1, 784).numpy() / 255 @ weight.T + bias)
+        np.maximum(
+            0, model.preprocess(data.to_float(split.images)).flatten(1).numpy() @ weight.T + bias
+        )
         for split in (test, training)
     )
     for found, mistake, row in zip(content["mistakes"], summary["worst"], images, strict=True):
