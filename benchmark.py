@@ -125,13 +125,8 @@ def this_project(settings, file, training, test, device):
 
 def matrix_products(file, training, test, device):
     """What no loop can do without: the matrix products of its epochs, and nothing else."""
-    shapes = [
-        (QUICK.batch_size, 784),
-        (QUICK.batch_size, 128),
-        (QUICK.batch_size, 10),
-        (128, 784),
-        (10, 128),
-    ]
+    size = QUICK.batch_size
+    shapes = [(size, 784), (size, 128), (size, 10), (128, 784), (10, 128)]
     tensors = [torch.rand(shape, device=device) for shape in shapes]
     with fast_products():  # which decides of what kind the numbers are
         kind = (tensors[0] @ tensors[3].T).dtype
@@ -140,7 +135,7 @@ def matrix_products(file, training, test, device):
     backward = [(logits.T, hidden), (logits, last_weight), (hidden.T, images)]
     products = [(left, right, left @ right) for left, right in forward + backward]
     for epoch in itertools.count(1):
-        for _ in range(-(-len(training.images) // QUICK.batch_size)):
+        for _ in range(-(-len(training.images) // size)):
             with fast_products():
                 for left, right, product in products:
                     torch.mm(left, right, out=product)

@@ -195,7 +195,7 @@ def to_float(images):
 
 
 @functools.lru_cache(maxsize=1)  # They are the same in each epoch.
-def measure_moments(images):
+def own_moments(images):
     """distort.measure_moments() of images uint8 [N, 28, 28], in float32."""
     # One tensor for all, because many small ones between large ones would scatter over the memory.
     moments = [torch.empty(len(images), *shape, device=images.device) for shape in ((2,), (2, 2))]
@@ -228,7 +228,7 @@ class Batches:
         (state,) = np.random.SeedSequence((self.settings.seed, self.epoch)).generate_state(1)
         generator = torch.Generator().manual_seed(int(state))
         order = self.order(generator).to(images.device)
-        moments = self.settings.moments and [part[order] for part in measure_moments(images)]
+        moments = self.settings.moments and [part[order] for part in own_moments(images)]
         distortions = distort.distortions(
             len(order), size, self.settings, generator, images.device, moments
         )

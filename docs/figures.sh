@@ -11,6 +11,7 @@ figures accurate 5 short "--epochs 15"
 figures accurate 5 accurate ""
 figures robust 2 robust ""
 figures everyday 3 everyday ""
+figures accurate 2 plain "--moments 0"
 figures quick 5 quick-slant "--moments 1"
 figures quick 5 quick-moments "--moments 2"
 # As they were before moments were taken out; the flags that come last count.

@@ -47,7 +47,7 @@ class Checkpoint:
     @property
     def taken_out(self):
         """Which moments are taken out of images, in words after a comma."""
-        words = "", ", slant taken out", ", slant, half of width and height taken out"
+        words = "", ", slant taken out", ", slant and half of width and height taken out"
         return words[self.settings["moments"]]
 
     @property

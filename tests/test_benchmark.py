@@ -124,6 +124,7 @@ def test_the_tables(run, tmp_path, dataset, monkeypatch):
     assert [(row["n"], row["runs"], row["arrived"]) for row in loops] == [(4, 1, 1), (4, 1, 0)]
     way = f"{quick['epochs_to_target']:g}, {quick['seconds_to_target']:.2f}"
     assert_shown(QUICK, f"  {way} (1 of 1)")
+    assert_shown(QUICK, f"  4, {quick['run_seconds']:.2f}, {quick['run_accuracy']:.2%}")
     assert_shown(LIMIT, "  - (0 of 1)")
     for row in loops:
         assert row["times_quick"] == row["seconds"] / quick["seconds"] > 0

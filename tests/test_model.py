@@ -135,7 +135,7 @@ def test_save_and_load(tmp_path, model):
     assert checkpoint.versions["torch"] == torch.__version__
 
 
-@pytest.mark.parametrize("level, words", [(1, "slant"), (2, "slant, half of width and height")])
+@pytest.mark.parametrize("level, words", [(1, "slant"), (2, "slant and half of width and height")])
 def test_a_network_takes_moments_out_of_images_if_it_was_trained_so(tmp_path, model, level, words):
     images, labels = random_images(10)
     upright = MLP(level)

@@ -167,7 +167,7 @@ def test_a_process_that_is_ended_can_go_on(run, dataset):
 
 @pytest.fixture
 def trained(run, dataset):
-    """A trained network that takes the slant out, as a Checkpoint; its file is start.pt."""
+    """A trained network that takes moments out, as a Checkpoint; its file is start.pt."""
     flags = [*FLAGS, "--epochs", 3, "--moments", 2, "--checkpoint", "start.pt"]
     assert run(train.main, *flags)[0] == 0
     return load_checkpoint(Path("start.pt"))[1]
