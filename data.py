@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
-from digits import distort, synthetic
+from digits import distort, nothing, synthetic
 from plumbing import hub, sources
 from plumbing.cli import InputError, sentence
 
@@ -44,7 +45,7 @@ class Split(NamedTuple):
     """One split of a dataset; `pool` drawn digits may stand at its end."""
 
     images: torch.Tensor  # uint8 [N, 28, 28], light on dark
-    labels: torch.Tensor  # int64 [N], 0 to 9
+    labels: torch.Tensor  # int64 [N], 0 to 9; with a pool probabilities, float32 [N, 10]
     class_names: list  # ten strings
     inverted: bool = False  # whether the images are dark on light in the dataset
     name: str = "train"  # or "test", or "validation", which stands in for it
@@ -175,18 +176,27 @@ def load_splits(dataset=None, validation=0, things=False):
     return name, *splits, warning
 
 
-def add_drawn(split, count, dataset):
-    """A training Split of digits with a pool from which an epoch takes `count` drawn digits."""
-    if not count:
+def add_drawn(split, drawn, none, dataset):
+    """A training Split of digits with a pool from which an epoch takes some images.
+
+    They are `drawn` digits and `none`, images of what is no digit, on an average; of the latter all
+    digits are to be as probable.
+    """
+    if not drawn + none:
         return split
     if split.class_names != DIGITS:
         raise InputError(
             f"dataset {dataset!r} is not of digits, so no drawn digits can be added: choose "
             "another recipe (RECIPE=accurate, without --drawn)"
         )
-    drawn = synthetic.generate_pool(POOL * count)
-    images, labels = (torch.cat(pair) for pair in zip(split[:2], drawn, strict=True))
-    return split._replace(images=images, labels=labels, pool=POOL * count)
+    images, labels = (
+        torch.cat(pair) for pair in zip(split[:2], synthetic.generate_pool(POOL * drawn), strict=True)
+    )
+    others = nothing.generate(POOL * none)
+    targets = torch.cat([F.one_hot(labels, 10).float(), torch.full((len(others), 10), 0.1)])
+    return split._replace(
+        images=torch.cat([images, others]), labels=targets, pool=POOL * (drawn + none)
+    )
 
 
 def to_float(images):

@@ -34,6 +34,7 @@ class Settings:
     beta1: float = setting(KEPT.format("of the gradient"), 0, 0.99999, 0.9)
     beta2: float = setting(KEPT.format("of the squared gradient"), 0, 0.99999, 0.999)
     drawn: int = setting("drawn digits an epoch, beside the training images", 0, 10**6, 0)
+    nothing: int = setting("drawn images of no digit an epoch, beside these", 0, 10**6, 0)
     moments: int = setting(MOMENTS, 0, 2, 0)
 
     rotation: float = setting("degrees either way", 0, 180, 0.0, "distortion")
@@ -77,7 +78,7 @@ ACCURATE = Settings(
     shift=2,
 )
 # To read what people write: MNIST's writers are Americans of the 1990s, all with the same pens.
-EVERYDAY = replace(ACCURATE, recipe="everyday", epochs=60, drawn=15_000)
+EVERYDAY = replace(ACCURATE, recipe="everyday", epochs=60, drawn=15_000, nothing=14_000)
 ROBUST = replace(
     ACCURATE,
     recipe="robust",

@@ -163,7 +163,7 @@ def main():
             check_replaceable(path, dataset, warning)
     if start:
         check_classes(args.start, start, dataset, training)
-    training = data.add_drawn(training, settings.drawn, dataset)
+    training = data.add_drawn(training, settings.drawn, settings.nothing, dataset)
     digits = training.class_names == data.DIGITS
     settings = recipes.fit(settings, args, training.epoch, digits)
     settings = replace(
