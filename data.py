@@ -11,7 +11,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from digits import distort, nothing, synthetic
+from digits import distort, synthetic
+from digits import nothing as no_digit
 from plumbing import hub, sources
 from plumbing.cli import InputError, sentence
 
@@ -19,7 +20,7 @@ MNIST = "ylecun/mnist"
 DIGITS = list("0123456789")  # the names of the classes
 WORDS = "zero one two three four five six seven eight nine".split()
 HELD_OUT = 7  # one of them is for validation where a dataset has no test images, as in MNIST
-POOL = 5  # drawn digits for each one of an epoch, from which these are chosen
+POOL = 3  # drawn images for each one of an epoch, from which these are chosen
 
 
 KNOWN_MNIST = hub.Known(
@@ -42,10 +43,10 @@ KNOWN_MNIST = hub.Known(
 
 
 class Split(NamedTuple):
-    """One split of a dataset; `pool` drawn digits may stand at its end."""
+    """One split of a dataset; a pool of drawn images may stand at its end."""
 
     images: torch.Tensor  # uint8 [N, 28, 28], light on dark
-    labels: torch.Tensor  # int64 [N], 0 to 9; with a pool probabilities, float32 [N, 10]
+    labels: torch.Tensor  # int64 [N], 0 to 9; with images of no digit float32 [N, 10]
     class_names: list  # ten strings
     inverted: bool = False  # whether the images are dark on light in the dataset
     name: str = "train"  # or "test", or "validation", which stands in for it
@@ -176,27 +177,26 @@ def load_splits(dataset=None, validation=0, things=False):
     return name, *splits, warning
 
 
-def add_drawn(split, drawn, none, dataset):
+def add_drawn(split, drawn, nothing, dataset):
     """A training Split of digits with a pool from which an epoch takes some images.
 
-    They are `drawn` digits and `none`, images of what is no digit, on an average; of the latter all
-    digits are to be as probable.
+    These are `drawn` digits and images of `nothing`, of no digit, so many of each on average. Where
+    there are any of the latter labels are probabilities: theirs are the same for all ten digits.
     """
-    if not drawn + none:
+    if not drawn + nothing:
         return split
     if split.class_names != DIGITS:
         raise InputError(
             f"dataset {dataset!r} is not of digits, so no drawn digits can be added: choose "
             "another recipe (RECIPE=accurate, without --drawn)"
         )
-    images, labels = (
-        torch.cat(pair) for pair in zip(split[:2], synthetic.generate_pool(POOL * drawn), strict=True)
-    )
-    others = nothing.generate(POOL * none)
-    targets = torch.cat([F.one_hot(labels, 10).float(), torch.full((len(others), 10), 0.1)])
-    return split._replace(
-        images=torch.cat([images, others]), labels=targets, pool=POOL * (drawn + none)
-    )
+    pool = synthetic.generate_pool(POOL * drawn)
+    images, labels = (torch.cat(pair) for pair in zip(split[:2], pool, strict=True))
+    if nothing:
+        images = torch.cat([images, no_digit.generate(POOL * nothing)])
+        uniform = torch.full((POOL * nothing, 10), 0.1)
+        labels = torch.cat([F.one_hot(labels, 10).float(), uniform])
+    return split._replace(images=images, labels=labels, pool=POOL * (drawn + nothing))
 
 
 def to_float(images):

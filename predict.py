@@ -21,6 +21,7 @@ from plumbing.files import PICTURE_FORMATS, check_writable, replacing
 
 # Of the table that --output writes; all but the last have the names that they have with --json.
 COLUMNS = "path", "prediction", "probability", "runner_up", "runner_up_probability", "failure"
+NO_DIGIT = "no digit"
 HEAD = ("\ufeff" + ",".join(COLUMNS)).encode()  # by which a table is known, and known as UTF-8
 
 
@@ -30,8 +31,11 @@ def stack(lines):
 
 
 @torch.inference_mode()
-def predict(model, lines, class_names):
-    """What a model on the CPU reads in the images that scan.read() finds, a dict for --json."""
+def predict(model, lines, class_names, threshold=0.0):
+    """What a model on the CPU reads in the images that scan.read() finds, a dict for --json.
+
+    One image is no digit where the likeliest is less probable than the threshold.
+    """
     images = stack(lines)
     probabilities = model(images).double().softmax(1)
     (first, second), classes = (values.unbind(1) for values in probabilities.topk(2))
@@ -44,7 +48,7 @@ def predict(model, lines, class_names):
         names = iter([class_names[index] for index in classes.tolist()])
         return " ".join("".join(next(names) for _ in line) for line in lines)
 
-    return {
+    found = {
         "prediction": words(classes[0]),  # class names, and a space between two lines of digits
         "probability": first.prod().item(),  # that all of them are right
         "runner_up": words(other),
@@ -52,6 +56,12 @@ def predict(model, lines, class_names):
         # Of all ten classes; of several digits a list of such lists.
         "probabilities": probabilities.tolist() if len(images) > 1 else probabilities[0].tolist(),
     }
+    if len(images) > 1 or found["probability"] >= threshold:
+        return found
+    # The network has no output for that, so nothing tells how probable it is.
+    refusal = {"prediction": NO_DIGIT, "probability": None}
+    likeliest = {"runner_up": found["prediction"], "runner_up_probability": found["probability"]}
+    return found | refusal | likeliest
 
 
 def picture_input(lines):
@@ -86,7 +96,8 @@ def read(model, checkpoint, path):
     except cli.InputError as error:
         cli.complain(f"{path}: {error}")
         return {"path": str(path), "failure": cli.sentence(error)}, None
-    return {"path": str(path), **predict(model, lines, checkpoint.class_names)}, lines
+    threshold = checkpoint.settings["threshold"]
+    return {"path": str(path), **predict(model, lines, checkpoint.class_names, threshold)}, lines
 
 
 def write_table(path, answers):
@@ -163,8 +174,9 @@ def main():
         answers.append(found)
         if not lines:
             continue
+        probability = "" if found["probability"] is None else f"{found['probability']:.2%}"
         print(
-            f"{found['prediction']:{width}}  {found['probability']:11.2%}  "
+            f"{found['prediction']:{width}}  {probability:>11}  "
             f"{found['runner_up']:{width}}  {found['runner_up_probability']:11.2%}  {path}",
             flush=True,  # in turn with the sentences about the others
         )
@@ -175,6 +187,8 @@ def main():
     if args.output:
         write_table(args.output, answers)
         print(f"\n{args.output}")
+    if any(each.get("prediction") == NO_DIGIT for each in answers):
+        print(f"\n{NO_DIGIT}: none is as probable as {checkpoint.settings['threshold']:.0%}")
     failures = [f"{each['path']}: {each['failure']}" for each in answers if "failure" in each]
     predictions = [each for each in answers if "failure" not in each]
     cli.print_json(args.json, class_names=names, predictions=predictions, failures=failures)

@@ -174,6 +174,7 @@ def main():
         inverted=int(test.inverted),
         checksum=training.checksum,
         threads=torch.get_num_threads(),
+        threshold=recipes.THRESHOLD if settings.nothing else 0.0,
     )
     print_header(args, settings, dataset, training, test, warning, before)
 

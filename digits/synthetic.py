@@ -12,7 +12,8 @@ import torch
 from digits import distort
 
 # Ways of writing digits: those of MNIST's writers, and others. The file says how they are given.
-_, WAYS, OTHER_WAYS, SIGNS = Path(__file__).with_name("ways.txt").read_text("utf-8").split("\n\n")
+FILE = Path(__file__).with_name("ways.txt").read_text("utf-8")
+_, WAYS, OTHER_WAYS, SIGNS, BOXES = FILE.split("\n\n")  # the last two are no digits
 POOL_SEEDS = 2, 3  # of digits that are drawn beside other images
 SPLITS = {"train": (12_000, 0), "test": (2_000, 1)}  # number of images, seed
 POINTS = 12  # points of a curve per pair of control points
@@ -30,17 +31,21 @@ def spline(n):
     return torch.cat([basis @ knots[i : i + 4] for i in range(n - 1)])
 
 
-def parse(way):
-    """The control points, float32 [K, 2] in [-1, 1], of each stroke of a line of ways.txt."""
-    strokes = (stroke.split() for stroke in way.split(":")[1].split("/"))
-    return [torch.tensor([[int(v) for v in xy.split(",")] for xy in s]) / 10 - 1 for s in strokes]
+def parse(ways, start=""):
+    """The ways in a part of ways.txt that start so, a list of strokes for write() each."""
+    found = []
+    for line in ways.split("\n"):
+        if ":" in line and line.startswith(start):
+            strokes = (stroke.split() for stroke in line.split(":")[1].split("/"))
+            points = ([[int(v) for v in xy.split(",")] for xy in stroke] for stroke in strokes)
+            found.append([torch.tensor(each) / 10 - 1 for each in points])
+    return found
 
 
-def write(strokes, count, generator, care=0.0):
-    """``count`` images, uint8 [count, 28, 28], of strokes as parse() returns them.
+def write(strokes, count, generator):
+    """``count`` images, uint8 [count, 28, 28], of one way of writing something.
 
-    Those of a stroke may be of each image, [count, K, 2]. Care, a number or float32 [count], is the
-    share that is missing of how unsteady a hand is.
+    Its strokes are control points in [-1, 1], float32 [K, 2] each, or [count, K, 2].
     """
 
     def normal(*shape):
@@ -53,11 +58,9 @@ def write(strokes, count, generator, care=0.0):
     affine = torch.tensor([[1, 0], [-0.03, 1]]) + spread * normal(2, 2)
     wave, phase, sway = 1.5 * normal(2, 8), math.pi * normal(1, 8), 0.08 * normal(8, 2)
     radius = (1.15 + 0.45 * normal()).clamp(0.5, 2.6)  # of the pen, in pixels
-    shake = torch.as_tensor(1 - care).view(-1, 1, 1)
-    sway *= shake
     curves = []
     for control in strokes:
-        control = control + 0.12 * shake * normal(control.shape[-2], 2)
+        control = control + 0.12 * normal(control.shape[-2], 2)
         control = control @ affine + torch.sin(control @ wave + phase) @ sway
         curves.append(spline(control.shape[1]) @ control)
     start = torch.cat([curve[:, :-1] for curve in curves], 1)
@@ -89,7 +92,7 @@ def generate(count, seed, ways=WAYS):
     way = torch.rand(count, generator=generator)
     images = torch.empty(count, 28, 28, dtype=torch.uint8)
     for digit in range(10):
-        own = [parse(line) for line in ways.split("\n") if line.startswith(str(digit))]
+        own = parse(ways, str(digit))
         for i, strokes in enumerate(own):
             chosen = (labels == digit) & ((way * len(own)).long() == i)
             for index in chosen.nonzero()[:, 0].split(1000):  # bounds the memory
