@@ -50,7 +50,7 @@ def test_an_epoch_holds_every_image_once_in_its_own_order():
 
 def test_an_epoch_holds_every_image_and_other_drawn_digits_each_time():
     split = data.Split(torch.zeros(30, 28, 28).byte(), torch.full((30,), 77), data.DIGITS)
-    pool = data.add_drawn(split, 20, "mine")
+    pool = data.add_drawn(split, 20, 0, "mine")
     assert len(pool.images) == 30 + 20 * data.POOL and (pool.images[30:].amax((1, 2)) > 0).all()
     numbered = pool._replace(labels=torch.arange(len(pool.images)))
     seen = []
@@ -61,6 +61,18 @@ def test_an_epoch_holds_every_image_and_other_drawn_digits_each_time():
         assert set(order) > set(range(30)) and sorted(order) != order
         seen.append(set(order) - set(range(30)))
     assert seen[0] != seen[1]
+
+
+def test_where_images_are_of_no_digit_all_digits_are_as_probable():
+    split = data.Split(torch.zeros(30, 28, 28).byte(), torch.arange(30) % 10, data.DIGITS)
+    assert data.add_drawn(split, 5, 0, "mine").labels.dtype == torch.int64
+    pool = data.add_drawn(split, 5, 7, "mine")
+    digits = 30 + 5 * data.POOL
+    assert pool.epoch == 42 and len(pool.images) == len(pool.labels) == digits + 7 * data.POOL
+    assert torch.equal(pool.labels[:30], torch.eye(10).repeat(3, 1))
+    assert (pool.labels[:digits].amax(1) == 1).all() and (pool.labels[digits:] == 0.1).all()
+    ((images, labels),) = data.Batches(pool, settings(64), 1)
+    assert labels.shape == (42, 10) and images.shape == (42, 1, 28, 28)
 
 
 def test_half_of_the_drawn_digits_are_in_ways_of_mnists_writers():
@@ -74,9 +86,10 @@ def test_half_of_the_drawn_digits_are_in_ways_of_mnists_writers():
 
 def test_drawn_digits_are_added_to_digits_alone():
     split = data.Split(torch.zeros(1, 28, 28).byte(), torch.zeros(1).long(), ["shirt"] * 10)
-    assert data.add_drawn(split, 0, "clothes") is split
-    with pytest.raises(InputError, match="'clothes' is not of digits.*RECIPE=accurate"):
-        data.add_drawn(split, 1, "clothes")
+    assert data.add_drawn(split, 0, 0, "clothes") is split
+    for counts in (1, 0), (0, 1):
+        with pytest.raises(InputError, match="'clothes' is not of digits.*RECIPE=accurate"):
+            data.add_drawn(split, *counts, "clothes")
 
 
 def test_class_names_are_kept_and_outputs_without_a_class_have_numbers(tmp_path):

@@ -42,7 +42,8 @@ def cache(monkeypatch, tmp_path_factory):
 def trained(dataset, recipe, **settings):
     """A network trained by a recipe, some of its settings replaced."""
     settings = replace(recipes.RECIPES[recipe], **settings)
-    split = data.add_drawn(data.load(dataset, "train"), settings.drawn, dataset)
+    split = data.load(dataset, "train")
+    split = data.add_drawn(split, settings.drawn, settings.nothing, dataset)
     return train_network(split, settings)
 
 

@@ -434,6 +434,25 @@ def test_predict_prints_the_networks_answers_and_saves_what_it_was_asked(
         assert [one[field] for one in again] == [one[field] for one in predictions]
 
 
+def test_a_digit_that_is_not_probable_is_none(run, written, network):
+    written[0].save("a.png")
+    save_network(network)
+    (sure,) = ask(run, "a.png")
+    for threshold, refused in (0, False), (sure["probability"], False), (1, True):
+        save_network(network, settings=FACTS["settings"] | {"threshold": threshold})
+        code, out, err = run(predict.main, "a.png", "--output", "answers.csv", "--json")
+        (found,) = json.loads(out.splitlines()[-1])["predictions"]
+        assert (code, err, found["probabilities"]) == (0, "", sure["probabilities"])
+        assert refused == ("no digit: none is as probable as 100%" in out)
+        if not refused:
+            assert found == sure
+            continue
+        assert (found["prediction"], found["probability"]) == ("no digit", None)
+        assert found["runner_up"] == sure["prediction"]
+        assert found["runner_up_probability"] == sure["probability"]
+        assert ",no digit,," in Path("answers.csv").read_text("utf-8-sig")
+
+
 def test_what_a_network_is_of_and_for_and_what_judged_it_is_told(run, written, network):
     written[0].save("a.png")
     others = ["T-shirt/top", *(f"class {n}" for n in range(1, 10))]

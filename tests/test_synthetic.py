@@ -17,7 +17,7 @@ def test_a_seed_decides_the_drawing_and_nothing_else_does(drawn):
 def test_no_way_of_writing_stands_twice():
     ways = [line for line in (synthetic.WAYS + synthetic.OTHER_WAYS).split("\n") if ":" in line]
     names, strokes = (set(column) for column in zip(*(way.split(":") for way in ways), strict=True))
-    assert len(names) == len(strokes) == len(ways) == 138
+    assert len(names) == len(strokes) == len(ways) == 156
 
 
 def test_images_and_labels_are_those_of_a_dataset(drawn):
