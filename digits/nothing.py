@@ -27,7 +27,7 @@ def uniform(generator, low, high, *shape):
 
 
 def extent(profile):
-    """Pixels from the middle to the first ink and to the last in profiles [N, 28]: [N] both."""
+    """Where ink starts and ends in profiles [N, 28], pixels from the middle: float32 [N] both."""
     inked = (profile > 0.05).byte()
     return inked.argmax(1) - 14.0, 14.0 - inked.flip(1).argmax(1)
 
@@ -52,7 +52,7 @@ def cut(ink, labels, generator):
 
 
 def join(ink, _, generator):
-    """Neighbours that touch, or nearly do; half of them are cut off at the outer side."""
+    """Neighbours that touch, or nearly do; of two in five the left one is cut off, or the right."""
     halves = []
     for side, digit in enumerate((ink, ink.roll(1, 0))):
         low, high = extent(digit.amax((1, 2)))
@@ -62,16 +62,11 @@ def join(ink, _, generator):
             width=scale, height=scale, right=right, down=uniform(generator, -1.5, 1.5)
         )
         halves.append(distort.warp(digit, matrices))
-    left, right = halves
-    # Up to ten pixels of each are in the image; some of these parts are no whole digits.
-    low = torch.where(uniform(generator, 0, 1) < 0.4, uniform(generator, -6, -2), -14)[
-        :, None, None, None
-    ]
-    high = torch.where(uniform(generator, 0, 1) < 0.4, uniform(generator, 2, 6), 14)[
-        :, None, None, None
-    ]
-    kept = (distort.PIXEL > low) & (distort.PIXEL < high)
-    return fit(torch.maximum(left, right) * kept)
+    ink = torch.maximum(*halves)
+    for outwards in -distort.PIXEL, distort.PIXEL:  # at most ten pixels or so
+        whole = uniform(generator, 0, 1, 1, 1, 1) >= 0.4
+        ink = ink * (whole | (outwards < uniform(generator, 2, 6, 1, 1, 1)))
+    return fit(ink)
 
 
 def box(ink, _, generator):
