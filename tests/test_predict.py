@@ -436,7 +436,7 @@ def test_predict_prints_the_networks_answers_and_saves_what_it_was_asked(
 
 def test_a_digit_that_is_not_probable_is_none(run, written, network):
     written[0].save("a.png")
-    save_network(network)
+    save_network(network, settings=FACTS["settings"])
     (sure,) = ask(run, "a.png")
     for threshold, refused in (0, False), (sure["probability"], False), (1, True):
         save_network(network, settings=FACTS["settings"] | {"threshold": threshold})
