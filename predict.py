@@ -6,6 +6,7 @@ if __name__ == "__main__":
     cli.set_up()
 # isort: split
 import csv
+import functools
 import io
 import os
 
@@ -28,6 +29,12 @@ HEAD = ("\ufeff" + ",".join(COLUMNS)).encode()  # by which a table is known, and
 def stack(lines):
     """What a network takes, float32 [N, 1, 28, 28], of the images that scan.read() finds."""
     return data.to_float(torch.from_numpy(np.stack([image for line in lines for image in line])))
+
+
+@torch.inference_mode()
+def judge(model, images):
+    """The probabilities, float64 [N, 10], that a model gives for images uint8 [N, 28, 28]."""
+    return model(data.to_float(torch.from_numpy(images))).double().softmax(1).numpy()
 
 
 @torch.inference_mode()
@@ -92,7 +99,8 @@ def read(model, checkpoint, path):
         if os.path.isdir(path):
             raise cli.InputError(f"no picture ({', '.join(PICTURE_FORMATS)}) in this folder")
         digits = checkpoint.class_names == data.DIGITS
-        lines = scan.read(path, Frame(**checkpoint.frame), digits)
+        judge_images = functools.partial(judge, model) if digits else None
+        lines = scan.read(path, Frame(**checkpoint.frame), judge_images)
     except cli.InputError as error:
         cli.complain(f"{path}: {error}")
         return {"path": str(path), "failure": cli.sentence(error)}, None

@@ -9,13 +9,13 @@ import math
 import re
 import struct
 import warnings
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError, features
 from scipy import ndimage
 
+from digits import candidates, paper
 from digits import frame as frames
 from digits.traits import measure_thickness
 from plumbing.cli import InputError
@@ -23,16 +23,7 @@ from plumbing.files import PICTURE_FORMATS
 
 LARGEST = 36_000_000  # pixels: an A4 page at 600 dpi has 35 million
 SIDE = 512  # pixels: a picture larger than this squared is reduced; noise does not survive that
-GRID = 128  # cells, at a side, that are enough for the light on the paper and for what surrounds it
-GAP = 0.01  # of the height of the tallest stroke: gaps as small do not part a digit
-CONTRAST = 0.05  # of black to white: what differs less from the paper is no ink
-SMALLEST = 8  # pixels: what is smaller is no digit
-FAINT = 0.2  # of the ink's darkness: paper in a photo may differ that much
-PIECE = 0.03  # of the largest piece's ink: smaller ones are specks
-EVEN = 0.25  # of a picture's pixels: so many that are all as dark, or bright, as any are paper
-TALL = 0.7  # of the tallest piece's height: so tall a piece is a digit, or a large part of one,
-SMALL = 0.5, 0.2  # or so tall and with so much of the largest one's ink
-MOST = 40  # pieces of the height of a digit: more are rather letters
+MARGIN = 0.5  # by which another ink must be likelier than one that is likelier by itself
 THIN = 2.2  # pixels of an image: thinner strokes are thickened by half of what they lack
 # How files begin in which people have pictures that Pillow cannot read, AVIF not everywhere.
 OTHER_FORMATS = {"AVIF": rb".{4}ftypavi", "HEIC": rb".{4}ftyp(he|mif1|msf1)", "PDF": rb"%PDF"}
@@ -43,16 +34,47 @@ NO_LOG = logging.NullHandler()  # for Pillow, which else reports damaged files i
 TIE = 1e-6  # is added before rounding, so that halves round alike in Python and JavaScript
 
 
-def read(path, frame=frames.MNIST, digits=True):
+def read(path, frame=frames.MNIST, judge=None):
     """The images uint8 [28, 28] of the digits in a picture file, line by line: a list of lists.
 
-    Ink may be darker or lighter than the paper, and the light uneven. Without `digits` the picture
-    is of one thing, whatever it is. InputError says why nothing can be read in it.
+    Ink may be darker or lighter than the paper, and the light uneven. `judge` gives the
+    probabilities [N, 10] of images uint8 [N, 28, 28], all about alike where one is of no digit.
+    Without it the picture is of one thing, whatever it is. InputError says why nothing can be read
+    in it.
     """
     image, lossless = decode(path)
-    ink, even = find_ink(to_grey(image), lossless, digits)
-    lines = find_digits(ink, even) if digits else [[ink]]
-    return [[fit(ink, frame, digits) for ink in line] for line in lines]
+    grey = to_grey(image)
+    if judge is None:
+        return [[fit(ink, frame, False)] for ink in paper.drawn_ink(grey)]
+    found = None
+    for reading in readings(grey, lossless, lambda ink: fit(ink, frame), judge):
+        if reading is None:
+            continue
+        if found is None or reading.evidence > found.evidence + MARGIN:
+            found = reading
+        if found.sure:
+            break
+    if found is None:
+        raise InputError("nothing seems to be written on it")
+    if not found.lines:
+        raise InputError("no digit: what is written on it looks like none")
+    return found.lines
+
+
+def readings(grey, lossless, fit, judge):
+    """Yield a candidates.Reading or None of each ink that a brightness [H, W] may mean.
+
+    Paper that is perfectly even leaves no doubt, and thick strokes that fill a picture are known as
+    one digit only.
+    """
+    even = list(paper.drawn_ink(grey)) if lossless and paper.is_even(grey) else []
+    for ink in [] if even else paper.two_levels(grey):
+        yield candidates.read_as_one(ink, fit, judge)
+    for ink in even or paper.inks(grey):
+        yield candidates.read(ink, fit, judge)
+        ink = paper.without_rules(ink)
+        if ink is not None:
+            yield candidates.read(ink, fit, judge)
 
 
 def decode(path):
@@ -121,190 +143,8 @@ def to_grey(image):
         colour = colour * alpha + np.median(visible, axis=0) * (1 - alpha)
     deviation = (colour - colour.mean((0, 1))).reshape(-1, 3)
     axis = np.linalg.eigh(deviation.T @ deviation)[1][:, -1]  # the first principal component
-    red, green, blue = axis / np.abs(axis).sum()
+    red, green, blue = axis / np.abs(axis).sum() * (1 if axis.sum() > 0 else -1)
     return colour[..., 0] * red + colour[..., 1] * green + colour[..., 2] * blue
-
-
-def find_ink(grey, lossless, digits=True):
-    """(ink float64 [H, W], 0 on paper to 1; whether the paper is perfectly even) of a brightness.
-
-    `lossless` tells whether the file keeps pixels as they were. What is no digit is on even paper,
-    with all its shades. InputError where there is no ink.
-    """
-    counts = {value: np.count_nonzero(grey == value) for value in (grey.min(), grey.max())}
-    paper = max(counts, key=counts.get)
-    even = not digits or (lossless and counts[paper] > EVEN * grey.size)
-    if even:  # Drawn, not photographed: all the rest is ink, and an image of MNIST stays as it is.
-        ink, floor = np.abs(grey - paper), 0
-        level = ink.max()
-    else:
-        ink = grey - paper_surface(grey)
-        ink *= np.sign((ink * ink * ink).sum())  # what differs most from the paper is ink
-        # What differs from the paper the other way is noise, or it is paper where the surface fits
-        # badly; but then there is less of what a pixel does not share with its neighbours.
-        other_way, mixed = -ink[ink <= 0], np.abs(np.diff(np.diff(grey, axis=0), axis=1)) / 2
-        noise = 1.4826 * min(np.median(x) if x.size else 0 for x in (other_way, mixed))
-        darkest = np.asarray(Image.fromarray(ink.astype(np.float32)).reduce(2)).max()
-        level = np.median(ink[ink >= darkest / 2])
-        floor = max(3 * noise, FAINT * level)
-    if level < max(CONTRAST, 4 / 3 * floor):
-        raise InputError("nothing seems to be written on it")
-    return ((ink - floor) / (level - floor)).clip(0, 1), even
-
-
-def paper_surface(grey):
-    """The brightness float64 [H, W] of the paper alone: a quadratic surface.
-
-    The sum of the absolute differences is the least, so ink does not count for more because it is
-    dark (by reweighted least squares: E. Schlossmacher, 1973). The outer eighth of each side counts
-    three times, because ink is mostly in the middle.
-    """
-
-    def terms(height, width):
-        x = np.linspace(-1, 1, 2 * width + 1)[1::2]
-        y = np.linspace(-1, 1, 2 * height + 1)[1::2, None]
-        return np.stack([x**i * y**j for i in range(3) for j in range(3 - i)], -1)
-
-    reduced = Image.fromarray(grey.astype(np.float32)).reduce(-(-2 * max(grey.shape) // GRID))
-    height, width = reduced.height, reduced.width
-    target, basis = np.asarray(reduced, np.float64).ravel(), terms(height, width).reshape(-1, 6)
-    outside = np.abs(basis[:, [1, 3]]).max(1) > 0.75
-    weight = prior = np.where(outside, 3, 1)
-    for _ in range(20):
-        root = np.sqrt(weight)
-        surface = np.linalg.lstsq(basis * root[:, None], target * root, rcond=None)[0]
-        weight = prior / (np.abs(target - basis @ surface) + 1e-3)
-    return terms(*grey.shape) @ surface
-
-
-@dataclass
-class Part:
-    """A piece of ink, or some that belong together, and the box around them."""
-
-    low: np.ndarray  # its first row and column
-    high: np.ndarray  # the row and the column behind it
-    pieces: set
-
-    @property
-    def size(self):
-        """Height and width in pixels."""
-        return self.high - self.low
-
-    def add(self, other):
-        self.low, self.high = np.minimum(self.low, other.low), np.maximum(self.high, other.high)
-        self.pieces |= other.pieces
-
-    def shares(self, other):
-        """The shares of the smaller height, and of the smaller width, that both have in common.
-
-        They lie beside each other by the first, above each other by the second.
-        """
-        common = np.minimum(self.high, other.high) - np.maximum(self.low, other.low)
-        return common / np.minimum(self.size, other.size)
-
-    def surrounds(self, other):
-        return (self.low < other.low).all() and (self.high > other.high).all()
-
-
-def find_digits(ink, even):
-    """The inks [H, W] of the digits in an ink, by line and from left to right: a list of lists.
-
-    Specks are left out, a frame around the digits, and in a photo what reaches in from outside.
-    InputError where there is too little ink for a digit, or where digits cannot be told apart.
-    """
-    if not even:
-        ink = without_surroundings(ink)
-    strokes = ndimage.find_objects(ndimage.label(ink > 0.5, np.ones((3, 3)))[0])
-    tallest = max((rows.stop - rows.start for rows, _ in strokes), default=1)
-    pieces, mass, kept = find_pieces(ink, math.ceil(GAP * tallest))
-    most = mass[kept].max(initial=0)
-    kept &= even | (mass >= PIECE * most)  # a scan of clean paper has no specks
-    parts = [
-        Part(*np.transpose([(side.start, side.stop) for side in box]), {number})
-        for number, box in enumerate(ndimage.find_objects(pieces), start=1)
-        if kept[number]
-    ]
-    tallest = max((part.size[0] for part in parts), default=0)
-    large, small = [], []
-    for part in sorted(parts, key=lambda part: part.low[1]):
-        (piece,), share = part.pieces, part.size[0] / tallest
-        is_digit = share >= TALL or (share >= SMALL[0] and mass[piece] >= SMALL[1] * most)
-        (large if is_digit else small).append(part)
-    if len(large) > MOST:  # before each gets an ink of its own
-        raise InputError("too much is written on it for digits alone: cut out some")
-    large = [part for part in large if not any(map(part.surrounds, large))]
-    digits = join(large, small)
-    if not digits or max(digit.size.max() for digit in digits) < SMALLEST:
-        raise InputError("nothing seems to be written on it")
-    if len(digits) == 1:
-        digits[0].pieces.update(*(part.pieces for part in small))
-
-    def cut_out(digit):
-        own = ink * np.isin(pieces, list(digit.pieces))
-        strokes = np.diff(own > 0.5, axis=1, prepend=False).sum(1) / 2  # in each row
-        height, width = digit.size
-        if width > 2.5 * height or np.median(strokes[strokes > 0]) > 5:
-            raise InputError("what is written on it cannot be told apart: cut out one digit")
-        return own
-
-    return [[cut_out(digit) for digit in line] for line in arrange(digits)]
-
-
-def join(large, small):
-    """The digits, Parts, that large and small parts make up; what belongs to none is left out.
-
-    What lies above or below a part belongs to it if it is near, as the bar of a 5 does.
-    """
-    digits = []
-    for number, part in enumerate(large + small):
-        for digit in digits:
-            gap = max(part.low[0] - digit.high[0], digit.low[0] - part.high[0])
-            height = max(part.size[0], digit.size[0])
-            if part.shares(digit)[1] >= 0.5 and gap <= 0.15 * height:
-                digit.add(part)
-                break
-        else:
-            if number < len(large):
-                digits.append(part)
-    return digits
-
-
-def arrange(digits):
-    """The digits by line, from top to bottom, and from left to right: a list of lists."""
-    lines = []
-    for digit in sorted(digits, key=lambda digit: digit.low[1]):
-        for line in lines:
-            if digit.shares(line[-1])[0] >= 0.5:
-                line.append(digit)
-                break
-        else:
-            lines.append([digit])
-    return sorted(lines, key=lambda line: sum(digit.low[0] for digit in line) / len(line))
-
-
-def without_surroundings(ink):
-    """The ink without what reaches into a photo from outside, a table's edge or a cloth, say."""
-    pieces, mass, kept = find_pieces(ink, math.ceil(math.sqrt(ink.size) / GRID))
-    border = np.concatenate([pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1]])
-    touching = np.bincount(border, minlength=len(mass))  # pixels: a table does it at length
-    if mass[kept & (touching == 0)].sum() > PIECE * mass[kept].sum():
-        kept &= touching < max(ink.shape) / 4
-    return ink * kept[pieces]
-
-
-def find_pieces(ink, cell):
-    """(the number int [H, W] of the piece each pixel is in, 0 outside; the masses; which are dark).
-
-    A piece may have small gaps: what lies in neighbouring cells of a grid is connected, `cell`
-    pixels at a side. It is dark if any of its pixels is more ink than paper; faint ones are none.
-    """
-    height, width = ink.shape
-    cells = np.pad(ink > 0, ((0, -height % cell), (0, -width % cell)))
-    cells = cells.reshape(cells.shape[0] // cell, cell, -1, cell).any((1, 3))
-    piece, count = ndimage.label(cells, np.ones((3, 3)))
-    pieces = piece.repeat(cell, 0).repeat(cell, 1)[:height, :width]
-    mass = np.bincount(pieces.ravel(), ink.ravel(), count + 1)
-    return pieces, mass, np.bincount(pieces[ink > 0.5], minlength=count + 1) > 0
 
 
 def fit(ink, frame=frames.MNIST, digits=True):

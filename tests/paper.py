@@ -12,12 +12,17 @@ NOISE = 512  # pixels: the side of the tile of noise that a larger picture repea
 EDGE = 3  # pixels of MNIST around a digit, into which it may be blurred
 
 
-def read_picture(make, image, index):
+def sure(images):
+    """The probabilities of a judge to which every image is a digit, always the same."""
+    return np.eye(10)[np.zeros(len(images), int)]
+
+
+def read_picture(make, image, index, judge=sure):
     """What scan.py sees in the file make(image, index), uint8 [28, 28] or None."""
     path = Path(f"{index}.picture")
     path.write_bytes(make(image, index))
     try:
-        return only(scan.read(path))
+        return only(scan.read(path, judge=judge))
     except ValueError:
         return None
     finally:
