@@ -10,19 +10,26 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from scipy import ndimage
 from scipy.sparse import csgraph
 
 GAP = 0.01  # of the height of the tallest stroke: gaps as small do not part a piece
 SMALLEST = 8  # pixels: what is smaller is no digit
 MOST = 300  # pieces: more are rather a text, or a texture
-RUN = 5  # pieces that one digit may be in
+RUN = 6  # pieces that one digit may be in
 WIDE = 2  # times as wide as high a digit is at most
 SURE = -math.log(0.8)  # a piece that costs less need not be cut, nor another ink be looked at
-SKIP = -math.log(0.3)  # what it costs to leave out a piece as long as a digit is high
+NARROW = 0.8  # times as wide as high a piece is that is not cut
+PART = 2  # times as much costs a part that was cut off
+BORDER = 0  # what it costs that a digit reaches the border
 LOW = 0.5  # what it costs that a digit has half the height of others
 APART = 3  # what it costs that parts of a digit are as far apart as it is high
 CUT = 0.2, 0.1  # what a cut costs, and what across each stroke of the usual thickness
+FINE = 48  # pixels: where a piece is cut is found at no more than that height
+REACH = 0.2  # of the height: so far to either side goes a way
+APART_CUTS = 0.12  # of the height: so far apart are cuts
+STROKES = 2.5  # that a way crosses at most
 BEND = 0.1  # what it costs that a cut goes aside by a pixel, as ink that it crosses
 
 
@@ -41,6 +48,7 @@ class Piece(NamedTuple):
     high: np.ndarray  # the row and the column behind it
     number: int  # of it in the map of pieces
     cut: float = 0  # what the cut on its left costs
+    skip: float = 1  # times what other pieces cost that are left out
 
     @property
     def size(self):
@@ -48,70 +56,67 @@ class Piece(NamedTuple):
         return self.high - self.low
 
 
-class Candidate(NamedTuple):
-    """A run of pieces as a digit."""
-
-    image: np.ndarray  # uint8 [28, 28]
-    cost: float  # of its most likely class
-    total: float  # with that of its height and of the cut on its left
-
-
 class Path(NamedTuple):
-    """What the pieces of a line are, up to one of them."""
+    """What some Pieces are, read from left to right."""
 
     cost: float
-    digits: list  # of Candidates
+    digits: list  # of images uint8 [28, 28]
     skipped: float  # pieces that are left out, each as a share of a digit's height
+    sure: bool  # whether no digit is in doubt
+
+    def then(self, other):
+        """The path through these and through others."""
+        return Path(*(a + b for a, b in zip(self[:3], other[:3])), self.sure and other.sure)
 
 
-def read(ink, fit, judge):
+def read(ink, fit, judge, threshold):
     """The Reading of an ink [H, W], or None where it has too little.
 
-    fit(ink) is the image of a part of it; judge(images) gives probabilities [N, 10].
+    fit(ink) is the image of a part of it; judge(images) gives probabilities [N, 10], all below the
+    threshold where an image is of no digit.
     """
     pieces, found = find_pieces(ink)
     if not found:
         return None
-    if len(found) > MOST:
-        return Reading([], 0.0, False)
 
     def look(runs):
         """The images of runs of pieces, and the cost of each as a digit."""
         images = [fit(cut_out(ink, pieces, run)) for run in runs]
+        if not images:
+            return [], []
         return images, -np.log(judge(np.stack(images)).max(1))
 
-    whole, cost = None, SKIP
-    low, high = around(found)
-    if len(found) <= 2 * RUN and high[1] - low[1] <= WIDE * (high[0] - low[0]):
-        (image,), (cost,) = look([found])  # perhaps all of it is one digit
-        whole = Reading([[image]], SKIP - cost, cost < SURE)
-        if whole.sure and not apart(found):
-            return whole
+    skip = -math.log(threshold)
+    (image,), (cost,) = look([found])
+    whole = Reading([[image]], skip - cost, cost < SURE)
+    if len(found) > MOST:
+        return whole._replace(evidence=-math.inf, sure=False)
+    is_one, cost = may_be_one(found), cost + APART * apart(found)
+    if is_one and whole.sure and not apart(found):
+        return whole
     found = [piece for piece in found if not surrounds(piece, found)]
     scale = np.average([p.size[0] for p in found], weights=[np.prod(p.size) for p in found])
-    paths = [read_line(line, scale, pieces, ink, look) for line in arrange(found)]
-    total, skipped = sum(path.cost for path in paths), sum(path.skipped for path in paths)
-    if whole and cost < SKIP and cost + APART * apart(found) <= total:
-        return whole
-    digits = [digit for path in paths for digit in path.digits]
-    return Reading(
-        [[digit.image for digit in path.digits] for path in paths if path.digits],
-        SKIP * len(digits) - total,
-        skipped < 0.2 * len(digits) and max(digit.cost for digit in digits) < SURE,
-    )
+
+    def part(piece):
+        return cut(piece, pieces, ink)
+
+    paths = [read_line(line, scale, look, part, skip) for line in arrange(found)]
+    total = sum(path.cost for path in paths)
+    count = sum(len(path.digits) for path in paths)
+    if not count or (is_one and cost <= total):
+        return whole._replace(evidence=skip - cost)
+    sure = sum(path.skipped for path in paths) < 0.2 * count and all(path.sure for path in paths)
+    return Reading([path.digits for path in paths if path.digits], skip * count - total, sure)
 
 
 def read_as_one(ink, fit, judge):
     """The Reading of an ink [H, W] as one digit, which is sure, or None."""
     pieces, found = find_pieces(ink)
-    if not 0 < len(found) <= MOST:
-        return None
-    low, high = around(found)
-    if apart(found) or high[1] - low[1] > WIDE * (high[0] - low[0]):
+    if not found or apart(found) or not may_be_one(found):
         return None
     image = fit(cut_out(ink, pieces, found))
     cost = -np.log(judge(image[None]).max())
-    return Reading([[image]], SKIP - cost, True) if cost < SURE else None
+    return Reading([[image]], math.inf, True) if cost < SURE else None
 
 
 def around(run):
@@ -126,6 +131,12 @@ def apart(run):
     for piece in run:
         covered[piece.low[1] - low[1] : piece.high[1] - low[1]] = True
     return (~covered).sum() / (high[0] - low[0])
+
+
+def may_be_one(run):
+    """Whether Pieces are few and narrow enough to be one digit."""
+    low, high = around(run)
+    return len(run) <= 2 * RUN and high[1] - low[1] <= WIDE * (high[0] - low[0])
 
 
 def cut_out(ink, pieces, run):
@@ -193,38 +204,40 @@ def from_left(line):
     return sorted(line, key=lambda piece: piece.low[1] + piece.high[1])
 
 
-def read_line(line, scale, pieces, ink, look):
-    """The cheapest Path through a line of Pieces of an ink, where digits are `scale` pixels high.
+def read_line(line, scale, look, part, skip):
+    """The cheapest Path through a line of Pieces, where digits are `scale` pixels high.
 
-    Those that are no digit, or so wide that they may be two, are cut in the map of pieces.
+    part(piece) gives the Pieces that one may be cut into: those that are as wide as two digits and
+    not surely one.
     """
-    judged = judge_runs(line, scale, look, {})
-    parts = []
+    paths = judge_runs(line, scale, look, skip)
     for piece in line:
-        candidate, (height, width) = judged.get((piece.number,)), piece.size
-        sure = candidate and candidate.cost < SURE and width < height
-        parts += [piece] if sure or height < 0.4 * scale else cut(piece, pieces, ink)
-    if len(parts) > len(line):
-        line = from_left(parts)
-        judged = judge_runs(line, scale, look, judged)
-    return best_path(line, scale, judged)
+        whole, (height, width) = paths.get((piece.number,)), piece.size
+        if height < 0.4 * scale or width < NARROW * height or whole and whole.sure:
+            continue
+        parts = part(piece)
+        cheapest = best_path(parts, scale, judge_runs(parts, scale, look, skip), skip)
+        if cheapest.digits and not (whole and whole.cost <= cheapest.cost):
+            paths[piece.number,] = cheapest
+    return best_path(line, scale, paths, skip)
 
 
-def judge_runs(line, scale, look, judged):
-    """{the numbers of the pieces of a run: its Candidate}, of those of a line and those judged."""
-    runs = {key: run for key, run in find_runs(line, scale) if key not in judged}
-    if not runs:
-        return judged
-    for (key, run), image, cost in zip(runs.items(), *look(list(runs.values())), strict=True):
-        low, high = around(run)
-        lower = math.log2(max(1, scale / (high[0] - low[0])))
-        total = cost + LOW * lower**2 + APART * apart(run) + run[0].cut
-        judged[key] = Candidate(image, cost, total)
-    return judged
+def judge_runs(line, scale, look, skip):
+    """{the numbers of the Pieces of a run in a line: the Path that takes it for a digit}."""
+    runs = list(find_runs(line, scale))
+    paths = {}
+    for run, image, cost in zip(runs, *look(runs), strict=True):
+        if cost < skip:
+            low, high = around(run)
+            lower = math.log2(max(1, scale / (high[0] - low[0])))
+            total = cost + LOW * lower**2 + APART * apart(run) + run[0].cut
+            sure = cost < SURE and high[1] - low[1] < high[0] - low[0]
+            paths[tuple(piece.number for piece in run)] = Path(total, [image], 0.0, sure)
+    return paths
 
 
 def find_runs(line, scale):
-    """Yield the numbers, a tuple, and the Pieces of each run in a line that may be a digit."""
+    """Yield each run of Pieces in a line that may be a digit."""
     for start in range(len(line)):
         for stop in range(start + 1, min(start + RUN, len(line)) + 1):
             run = line[start:stop]
@@ -233,64 +246,80 @@ def find_runs(line, scale):
             if width > WIDE * max(scale, height) or height > 2 * scale:
                 break
             if height >= 0.2 * scale and width <= WIDE * height:
-                yield tuple(piece.number for piece in run), run
+                yield run
 
 
-def best_path(line, scale, judged):
-    """The cheapest Path through a line of Pieces, by dynamic programming."""
-    paths = [Path(0.0, [], 0.0)]
+def best_path(line, scale, paths, skip):
+    """The cheapest Path through a line of Pieces by those of its runs, by dynamic programming."""
+    best = [Path(0.0, [], 0.0, True)]
     for stop in range(1, len(line) + 1):
-        before, share = paths[-1], min(1, max(line[stop - 1].size) / scale)
-        ways = [Path(before.cost + SKIP * share, before.digits, before.skipped + share)]
+        piece = line[stop - 1]
+        own = paths.get((piece.number,))
+        share = min(1, max(piece.size) / scale) * (len(own.digits) if own else 1)
+        ways = [best[-1].then(Path(skip * share * piece.skip, [], share, True))]
         for start in range(max(0, stop - RUN), stop):
-            digit = judged.get(tuple(piece.number for piece in line[start:stop]))
-            if digit and digit.cost < SKIP:
-                before = paths[start]
-                cost = before.cost + digit.total
-                ways.append(Path(cost, before.digits + [digit], before.skipped))
-        paths.append(min(ways, key=lambda path: path.cost))
-    return paths[-1]
+            path = paths.get(tuple(piece.number for piece in line[start:stop]))
+            if path:
+                ways.append(best[start].then(path))
+        best.append(min(ways, key=lambda path: path.cost))
+    return best[-1]
 
 
 def cut(piece, pieces, ink):
     """The Pieces that a piece falls into where a way from top to bottom crosses little ink.
 
-    The ways are found by dynamic programming, as S. Avidan and A. Shamir, "Seam carving for
-    content-aware image resizing", 2007, do it. The map of pieces is changed in place.
+    The map of pieces is changed in place.
     """
     height, width = piece.size
-    if width < 0.5 * height:
-        return [piece]
     box = slice(piece.low[0], piece.high[0]), slice(piece.low[1], piece.high[1])
     own = pieces[box] == piece.number
     part = ink[box] * own
+    step = math.ceil(height / FINE)
+    part = np.pad(part, ((0, -height % step), (0, -width % step)))
+    part = part.reshape(len(part) // step, step, -1, step).mean((1, 3))
+    ways, costs = find_ways(part)
     depth = ndimage.distance_transform_edt(part > 0.5)
     thickness = 4 * np.median(depth[depth > 0]) if depth.any() else 1  # half is within a quarter
-    cost, steps = part[0], []
-    for row in part[1:]:
-        left, right = np.r_[np.inf, cost[:-1]], np.r_[cost[1:], np.inf]
-        ways = np.stack([left + BEND, cost, right + BEND])
-        steps.append(ways.argmin(0) - 1)
-        cost = row + ways.min(0)
-    ends = []
-    for column in cost.argsort(kind="stable"):
-        if cost[column] > 2.5 * thickness or len(ends) >= 4 * width / height + 2:
+    apart, chosen = APART_CUTS * len(part), []
+    for column in costs.argsort(kind="stable"):
+        if costs[column] > STROKES * thickness:
             break
-        if all(abs(column - other) > 0.15 * height for other in ends):
-            ends.append(column)
-    side, costs = np.zeros(part.shape, int), [0.0]
-    for column in sorted(ends):
-        costs.append(CUT[0] + CUT[1] * cost[column] / thickness)
-        way = [column]
-        for step in reversed(steps):
-            way.append(way[-1] + step[way[-1]])
-        side += np.arange(width) >= np.array(way[::-1])[:, None]
+        if all(abs(column - other) >= apart for other in [*chosen, 0, part.shape[1]]):
+            chosen.append(column)
+    side, prices = np.zeros(own.shape, int), [0.0]
+    for column in sorted(chosen):
+        prices.append(CUT[0] + CUT[1] * costs[column] / thickness)
+        way = (ways[:, column] * step).repeat(step)[:height]
+        side += np.arange(width) >= way[:, None]
     parts, number = [], pieces.max()
-    for index, price in enumerate(costs):
+    for index, price in enumerate(prices):
         mine = own & (side == index)
-        if (part[mine] > 0.5).any():
+        if (ink[box][mine] > 0.5).any():
             number += 1
             pieces[box][mine] = number
             edges = [np.flatnonzero(mine.any(axis))[[0, -1]] + [0, 1] for axis in (1, 0)]
-            parts.append(Piece(*(piece.low + np.transpose(edges)), number, price))
+            parts.append(Piece(*(piece.low + np.transpose(edges)), number, price, PART))
     return parts
+
+
+def find_ways(ink):
+    """(the columns int [H, W] that the cheapest way down goes through that stays near each column
+    of an ink [H, W], the ink that each crosses: float64 [W]).
+
+    By dynamic programming, as S. Avidan and A. Shamir, "Seam carving for content-aware image
+    resizing", 2007, find theirs.
+    """
+    height, width = ink.shape
+    reach = round(REACH * height)
+    near = sliding_window_view(np.pad(ink, ((0, 0), (reach, reach))), 2 * reach + 1, axis=1)
+    cost, steps = near[0], []
+    for row in near[1:]:
+        padded = np.pad(cost, ((0, 0), (1, 1)), constant_values=np.inf)
+        before = np.stack([padded[:, :-2] + BEND, padded[:, 1:-1], padded[:, 2:] + BEND])
+        steps.append(before.argmin(0) - 1)
+        cost = row + before.min(0)
+    column = np.arange(width)
+    ways = [cost.argmin(1)]
+    for step in reversed(steps):
+        ways.append(ways[-1] + step[column, ways[-1]])
+    return np.stack(ways[::-1]) + column - reach, cost.min(1)

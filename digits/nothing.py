@@ -9,6 +9,7 @@ anomaly detection with outlier exposure" (2019). A bar is a 1 and a ring is a 0:
 import math
 
 import torch
+import torch.nn.functional as F
 
 from digits import distort, synthetic
 
@@ -80,6 +81,18 @@ def box(ink, _, generator):
     return distort.warp(ink, matrices).maximum(boxes[: len(ink), None] / 255)
 
 
+def blot(ink, _, generator):
+    """Filled shapes of some shades; the digits are not used."""
+    noise = torch.randn(BLOCK, 3, 5, 5, generator=generator)
+    shape, shade, detail = F.interpolate(noise, size=28, mode="bicubic").split(1, 1)
+    radius = (distort.PIXEL / uniform(generator, 6, 14, 1, 1, 1)) ** 2
+    radius = radius + (distort.PIXEL[:, None] / uniform(generator, 6, 14, 1, 1, 1)) ** 2
+    ink = (4 * (shape + 1 - 2 * radius + 0.5)).clamp(0, 1)
+    depth = uniform(generator, 0, 0.4, 1, 1, 1)
+    ink = fit(ink * (0.7 + depth * shade + 0.5 * depth * detail.sign()).clamp(0.1, 1))
+    return ink[torch.linalg.eigvalsh(distort.measure_moments(ink)[1])[:, 0] > 2 * NARROW]
+
+
 def write(count, generator):
     """Images uint8 [count, 28, 28] of letters, signs, boxes and, about a third, scribbles."""
     ways = SIGNS + BOXES
@@ -96,10 +109,10 @@ def generate(count, seed=SEED):
     of each. The same seed draws the same.
     """
     generator = torch.Generator().manual_seed(seed)
-    each = -(-count // 4)
+    each = -(-count // 5)
     digits, labels = synthetic.generate_pool(min(each, MATERIAL))
     found = [write(each, generator)]
-    for kind in cut, join, box:
+    for kind in cut, join, box, blot:
         missing = each
         while missing:
             chosen = torch.randint(len(digits), (BLOCK,), generator=generator)

@@ -9,8 +9,11 @@ EVEN = 0.25  # of a picture's pixels: so many that are all as dark, or bright, a
 TWO = 0.75  # of the variance of the brightness: what two levels explain are ink and paper
 THICK = 1 / 5  # of the longer side: strokes are thinner, but where a digit fills the picture
 GRID = 48  # cells, at the longer side, that are enough to tell whether ink is darker than paper
-FAINT = 0.3  # of the ink's darkness: paper in a photo, and rules, may differ that much
+FAINT = 0.3, 0.5  # of the ink's darkness: paper in a photo, and rules, may differ that much
 NOISY = 0.4  # of the ink's darkness: what is more is ink, however much noise there is
+OTHER = 1
+INSIDE = 0.02
+LENGTH = 0.25
 RULE = 0.02  # of the ink's darkness, above that of paper: that much have rules
 LONG, SHORT = 0.7, 0.06  # of the picture: so long are rules, and straight pieces of them
 THIN = 8  # times as long as thick are rules at least
@@ -32,7 +35,7 @@ def drawn_ink(grey):
     paper = max(grey.min(), grey.max(), key=lambda edge: np.count_nonzero(grey == edge))
     ink = np.abs(grey - paper)
     if ink.max() >= CONTRAST:
-        yield ink / ink.max()
+        yield ink / ink.max(), 0
 
 
 def two_levels(grey):
@@ -62,7 +65,8 @@ def inks(grey):
     Of a photo or a scan: the paper may be uneven, in a shadow or on a table, and noisy.
     """
     smooth, length = ndimage.gaussian_filter(grey, 1), round(THICK * max(grey.shape)) // 2 * 2 + 1
-    for sign in (1, -1) if is_ink_dark(grey) else (-1, 1):
+    likely = 1 if is_ink_dark(grey) else -1
+    for sign, doubt in (likely, 0), (-likely, OTHER):
         paper = close(sign * smooth, length)
         ink = paper - sign * grey
         if sign > 0 and grey.min() >= 0:  # A share of the light: what is in a shadow is as dark.
@@ -71,9 +75,21 @@ def inks(grey):
         noise = 1.4826 * np.median(np.abs(ink))  # its standard deviation, if it is normal
         darkest = np.asarray(Image.fromarray(ink.astype(np.float32)).reduce(2)).max()
         level = np.median(ink[ink >= darkest / 2])
-        floor = max(min(3 * noise, NOISY * level), FAINT * level)
         if level >= max(CONTRAST, 4 * noise):
-            yield ((ink - floor) / (level - floor)).clip(0, 1)
+            for faint in FAINT:
+                floor = max(min(3 * noise, NOISY * level), faint * level)
+                part = ((ink - floor) / (level - floor)).clip(0, 1)
+                yield without_surroundings(part), doubt + faint - FAINT[0]
+
+
+def without_surroundings(ink):
+    """The ink [H, W] without what reaches in from outside at length, if there is more than that."""
+    label, count = ndimage.label(ink > 0, np.ones((3, 3)))
+    border = np.concatenate([label[0], label[-1], label[:, 0], label[:, -1]])
+    touching = np.bincount(border, minlength=count + 1)
+    mass = np.bincount(label.ravel(), ink.ravel(), count + 1)
+    inside = touching < LENGTH * max(ink.shape)
+    return ink * inside[label] if mass[inside].max(initial=0) > INSIDE * mass.max() else ink
 
 
 def close(grey, length):
@@ -106,8 +122,12 @@ def without_rules(ink):
     """The ink [H, W] without rules and boxes, or None where there are none; what crosses stays."""
     mask = ink > RULE
     along, across = straight_runs(mask), straight_runs(mask.T)
-    along, across = find_rules(along, across.T), find_rules(across, along.T).T
-    if not (along.any() or across.any()):
+    before = -1
+    while (count := along.sum() + across.sum()) != before:  # a side without its neighbours is none
+        before = count
+        along, across = find_rules(along, across.T), find_rules(across, along.T)
+    across = across.T
+    if not before:
         return None
     return ink * ~(stretches(along, mask & ~across) | stretches(across.T, mask.T & ~along.T).T)
 

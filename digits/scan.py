@@ -23,6 +23,7 @@ from plumbing.files import PICTURE_FORMATS
 
 LARGEST = 36_000_000  # pixels: an A4 page at 600 dpi has 35 million
 SIDE = 512  # pixels: a picture larger than this squared is reduced; noise does not survive that
+THRESHOLD = 0.22  # of a network that knows no images of no digit
 MARGIN = 0.5  # by which another ink must be likelier than one that is likelier by itself
 THIN = 2.2  # pixels of an image: thinner strokes are thickened by half of what they lack
 # How files begin in which people have pictures that Pillow cannot read, AVIF not everywhere.
@@ -34,47 +35,45 @@ NO_LOG = logging.NullHandler()  # for Pillow, which else reports damaged files i
 TIE = 1e-6  # is added before rounding, so that halves round alike in Python and JavaScript
 
 
-def read(path, frame=frames.MNIST, judge=None):
-    """The images uint8 [28, 28] of the digits in a picture file, line by line: a list of lists.
+def read(path, frame=frames.MNIST, judge=None, threshold=0.0):
+    """(the images uint8 [28, 28] of the digits in a picture file, line by line: a list of lists;
+    whether they are digits).
 
     Ink may be darker or lighter than the paper, and the light uneven. `judge` gives the
-    probabilities [N, 10] of images uint8 [N, 28, 28], all about alike where one is of no digit.
-    Without it the picture is of one thing, whatever it is. InputError says why nothing can be read
-    in it.
+    probabilities [N, 10] of images uint8 [N, 28, 28], all below the threshold where one is of no
+    digit. Without it the picture is of one thing, whatever it is. InputError says why nothing can
+    be read in it.
     """
     image, lossless = decode(path)
     grey = to_grey(image)
     if judge is None:
-        return [[fit(ink, frame, False)] for ink in paper.drawn_ink(grey)]
-    found = None
-    for reading in readings(grey, lossless, lambda ink: fit(ink, frame), judge):
-        if reading is None:
-            continue
-        if found is None or reading.evidence > found.evidence + MARGIN:
-            found = reading
-        if found.sure:
-            break
+        return [[fit(ink, frame, False)] for ink, _ in paper.drawn_ink(grey)], True
+    found, most = None, 0
+    looks = readings(grey, lossless, lambda ink: fit(ink, frame), judge, threshold or THRESHOLD)
+    for reading, doubt in looks:
+        if reading and (found is None or reading.evidence - doubt > most):
+            found, most = reading, reading.evidence - doubt
+            if found.sure:
+                break
     if found is None:
         raise InputError("nothing seems to be written on it")
-    if not found.lines:
-        raise InputError("no digit: what is written on it looks like none")
-    return found.lines
+    return found.lines, not threshold or found.evidence > 0
 
 
-def readings(grey, lossless, fit, judge):
-    """Yield a candidates.Reading or None of each ink that a brightness [H, W] may mean.
+def readings(grey, lossless, fit, judge, threshold):
+    """Yield (a candidates.Reading or None, its doubt) of each ink that a brightness [H, W] may be.
 
     Paper that is perfectly even leaves no doubt, and thick strokes that fill a picture are known as
     one digit only.
     """
     even = list(paper.drawn_ink(grey)) if lossless and paper.is_even(grey) else []
     for ink in [] if even else paper.two_levels(grey):
-        yield candidates.read_as_one(ink, fit, judge)
-    for ink in even or paper.inks(grey):
-        yield candidates.read(ink, fit, judge)
+        yield candidates.read_as_one(ink, fit, judge), 0
+    for ink, doubt in even or paper.inks(grey):
+        yield candidates.read(ink, fit, judge, threshold), doubt
         ink = paper.without_rules(ink)
         if ink is not None:
-            yield candidates.read(ink, fit, judge)
+            yield candidates.read(ink, fit, judge, threshold), doubt + MARGIN
 
 
 def decode(path):

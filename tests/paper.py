@@ -91,11 +91,11 @@ def on_paper(image, index):
     return file.getvalue()
 
 
-def row(images, index):
+def row(images, index, gaps=(2, 9)):
     """(a picture of two to ten of images uint8 [N, 28, 28] in a row, the indices of these).
 
-    They stand at slightly different heights, with gaps of 2 to 8 of their pixels, dark on light and
-    ten times as large; what is random depends on the index.
+    They stand at slightly different heights, with gaps of 2 to 8 of their pixels, or of others, dark
+    on light and ten times as large; what is random depends on the index.
     """
     generator = np.random.default_rng((1, index))
     chosen = generator.integers(0, len(images), generator.integers(2, 11))
@@ -104,8 +104,9 @@ def row(images, index):
         columns = np.flatnonzero(image.any(0))
         image = image[:, columns[0] : columns[-1] + 1]
         y = generator.integers(8, 13)
-        ink[y : y + 28, x : x + image.shape[1]] = image
-        x += image.shape[1] + generator.integers(2, 9)
+        place = ink[y : y + 28, x : x + image.shape[1]]
+        place[:] = np.maximum(place, image)
+        x += image.shape[1] + generator.integers(*gaps)
     picture = Image.fromarray(255 - ink[:, : x + 4])
     size = 10 * picture.width, 10 * picture.height
     return picture.resize(size, Image.Resampling.BILINEAR), chosen
