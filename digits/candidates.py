@@ -6,6 +6,7 @@ neighbouring ones, and the cheapest path through a line of them is what is writt
 negative logarithms of probabilities.
 """
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -17,20 +18,17 @@ from scipy.sparse import csgraph
 GAP = 0.01  # of the height of the tallest stroke: gaps as small do not part a piece
 SMALLEST = 8  # pixels: what is smaller is no digit
 MOST = 300  # pieces: more are rather a text, or a texture
+LEAST = 0.2  # of the height of digits has one
 RUN = 6  # pieces that one digit may be in
-WIDE = 2  # times as wide as high a digit is at most
-SURE = -math.log(0.8)  # a piece that costs less need not be cut, nor another ink be looked at
-NARROW = 0.8  # times as wide as high a piece is that is not cut
-PART = 2  # times as much costs a part that was cut off
-BORDER = 0  # what it costs that a digit reaches the border
+WIDE = 2  # times as wide as high a digit is at most; what is wider than high may be two
+SURE = -math.log(0.8)  # where no digit costs more, no other ink need be looked at
 LOW = 0.5  # what it costs that a digit has half the height of others
-APART = 3  # what it costs that parts of a digit are as far apart as it is high
+APART = 2  # what it costs that parts of a digit are as far apart as it is high
 CUT = 0.2, 0.1  # what a cut costs, and what across each stroke of the usual thickness
-FINE = 48  # pixels: where a piece is cut is found at no more than that height
-REACH = 0.2  # of the height: so far to either side goes a way
-APART_CUTS = 0.12  # of the height: so far apart are cuts
-STROKES = 2.5  # that a way crosses at most
-BEND = 0.1  # what it costs that a cut goes aside by a pixel, as ink that it crosses
+STROKES = 2.5  # such strokes that a cut goes across at most
+FINE = 48  # pixels: ways through a piece are sought at no more than that height
+REACH, DENSE = 0.2, 0.12  # of the height: how far aside a way goes, how near each other cuts are
+BEND = 0.1  # what a step aside costs, as ink that it crosses
 
 
 class Reading(NamedTuple):
@@ -48,7 +46,6 @@ class Piece(NamedTuple):
     high: np.ndarray  # the row and the column behind it
     number: int  # of it in the map of pieces
     cut: float = 0  # what the cut on its left costs
-    skip: float = 1  # times what other pieces cost that are left out
 
     @property
     def size(self):
@@ -66,7 +63,8 @@ class Path(NamedTuple):
 
     def then(self, other):
         """The path through these and through others."""
-        return Path(*(a + b for a, b in zip(self[:3], other[:3])), self.sure and other.sure)
+        sums = (mine + others for mine, others in zip(self[:3], other[:3], strict=True))
+        return Path(*sums, self.sure and other.sure)
 
 
 def read(ink, fit, judge, threshold):
@@ -82,9 +80,7 @@ def read(ink, fit, judge, threshold):
     def look(runs):
         """The images of runs of pieces, and the cost of each as a digit."""
         images = [fit(cut_out(ink, pieces, run)) for run in runs]
-        if not images:
-            return [], []
-        return images, -np.log(judge(np.stack(images)).max(1))
+        return images, -np.log(judge(np.stack(images)).max(1)) if images else []
 
     skip = -math.log(threshold)
     (image,), (cost,) = look([found])
@@ -96,11 +92,8 @@ def read(ink, fit, judge, threshold):
         return whole
     found = [piece for piece in found if not surrounds(piece, found)]
     scale = np.average([p.size[0] for p in found], weights=[np.prod(p.size) for p in found])
-
-    def part(piece):
-        return cut(piece, pieces, ink)
-
-    paths = [read_line(line, scale, look, part, skip) for line in arrange(found)]
+    parts = functools.partial(cut, pieces=pieces, ink=ink)
+    paths = [read_line(line, scale, look, parts, skip) for line in arrange(found)]
     total = sum(path.cost for path in paths)
     count = sum(len(path.digits) for path in paths)
     if not count or (is_one and cost <= total):
@@ -204,21 +197,19 @@ def from_left(line):
     return sorted(line, key=lambda piece: piece.low[1] + piece.high[1])
 
 
-def read_line(line, scale, look, part, skip):
+def read_line(line, scale, look, parts, skip):
     """The cheapest Path through a line of Pieces, where digits are `scale` pixels high.
 
-    part(piece) gives the Pieces that one may be cut into: those that are as wide as two digits and
-    not surely one.
+    parts(piece) gives the Pieces that one may be cut into.
     """
     paths = judge_runs(line, scale, look, skip)
     for piece in line:
-        whole, (height, width) = paths.get((piece.number,)), piece.size
-        if height < 0.4 * scale or width < NARROW * height or whole and whole.sure:
-            continue
-        parts = part(piece)
-        cheapest = best_path(parts, scale, judge_runs(parts, scale, look, skip), skip)
-        if cheapest.digits and not (whole and whole.cost <= cheapest.cost):
-            paths[piece.number,] = cheapest
+        if scale * LEAST < piece.size[0] <= piece.size[1]:
+            pieces = parts(piece)
+            path = best_path(pieces, scale, judge_runs(pieces, scale, look, skip), skip)
+            whole = paths.get((piece.number,))
+            if path.digits and (whole is None or path.cost < whole.cost):
+                paths[piece.number,] = path
     return best_path(line, scale, paths, skip)
 
 
@@ -231,8 +222,8 @@ def judge_runs(line, scale, look, skip):
             low, high = around(run)
             lower = math.log2(max(1, scale / (high[0] - low[0])))
             total = cost + LOW * lower**2 + APART * apart(run) + run[0].cut
-            sure = cost < SURE and high[1] - low[1] < high[0] - low[0]
-            paths[tuple(piece.number for piece in run)] = Path(total, [image], 0.0, sure)
+            numbers = tuple(piece.number for piece in run)
+            paths[numbers] = Path(total, [image], 0.0, cost < SURE)
     return paths
 
 
@@ -245,7 +236,7 @@ def find_runs(line, scale):
             height, width = high - low
             if width > WIDE * max(scale, height) or height > 2 * scale:
                 break
-            if height >= 0.2 * scale and width <= WIDE * height:
+            if height >= LEAST * scale and width <= WIDE * height:
                 yield run
 
 
@@ -256,7 +247,7 @@ def best_path(line, scale, paths, skip):
         piece = line[stop - 1]
         own = paths.get((piece.number,))
         share = min(1, max(piece.size) / scale) * (len(own.digits) if own else 1)
-        ways = [best[-1].then(Path(skip * share * piece.skip, [], share, True))]
+        ways = [best[-1].then(Path(skip * share, [], share, True))]
         for start in range(max(0, stop - RUN), stop):
             path = paths.get(tuple(piece.number for piece in line[start:stop]))
             if path:
@@ -280,11 +271,11 @@ def cut(piece, pieces, ink):
     ways, costs = find_ways(part)
     depth = ndimage.distance_transform_edt(part > 0.5)
     thickness = 4 * np.median(depth[depth > 0]) if depth.any() else 1  # half is within a quarter
-    apart, chosen = APART_CUTS * len(part), []
+    space, chosen = DENSE * len(part), []
     for column in costs.argsort(kind="stable"):
         if costs[column] > STROKES * thickness:
             break
-        if all(abs(column - other) >= apart for other in [*chosen, 0, part.shape[1]]):
+        if all(abs(column - other) > space for other in [*chosen, 0, part.shape[1]]):
             chosen.append(column)
     side, prices = np.zeros(own.shape, int), [0.0]
     for column in sorted(chosen):
@@ -298,7 +289,7 @@ def cut(piece, pieces, ink):
             number += 1
             pieces[box][mine] = number
             edges = [np.flatnonzero(mine.any(axis))[[0, -1]] + [0, 1] for axis in (1, 0)]
-            parts.append(Piece(*(piece.low + np.transpose(edges)), number, price, PART))
+            parts.append(Piece(*(piece.low + np.transpose(edges)), number, price))
     return parts
 
 

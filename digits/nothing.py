@@ -1,5 +1,5 @@
 """What is no digit but lies in an image as a digit does: parts of digits, digits that touch, digits
-in boxes, letters, signs and scribbles.
+in boxes, blots, letters, signs and scribbles.
 
 A network that has learnt to find all ten digits alike in these has a way to say that something is
 no digit, and says so of other things, too: D. Hendrycks, M. Mazeika and T. Dietterich, "Deep
@@ -82,15 +82,15 @@ def box(ink, _, generator):
 
 
 def blot(ink, _, generator):
-    """Filled shapes of some shades; the digits are not used."""
-    noise = torch.randn(BLOCK, 3, 5, 5, generator=generator)
-    shape, shade, detail = F.interpolate(noise, size=28, mode="bicubic").split(1, 1)
-    radius = (distort.PIXEL / uniform(generator, 6, 14, 1, 1, 1)) ** 2
-    radius = radius + (distort.PIXEL[:, None] / uniform(generator, 6, 14, 1, 1, 1)) ** 2
-    ink = (4 * (shape + 1 - 2 * radius + 0.5)).clamp(0, 1)
-    depth = uniform(generator, 0, 0.4, 1, 1, 1)
-    ink = fit(ink * (0.7 + depth * shade + 0.5 * depth * detail.sign()).clamp(0.1, 1))
-    return ink[torch.linalg.eigvalsh(distort.measure_moments(ink)[1])[:, 0] > 2 * NARROW]
+    """Filled shapes, of one shade or of several; of the digits only the number is used."""
+    noise = torch.randn(len(ink), 3, 5, 5, generator=generator)
+    shape, shade, patches = F.interpolate(noise, size=28, mode="bicubic").split(1, 1)
+    across, down = (uniform(generator, 4, 10, 1, 1, 1) for _ in range(2))  # radii in pixels
+    distance = (distort.PIXEL / across) ** 2 + (distort.PIXEL[:, None] / down) ** 2
+    ink = (4 * (shape + 1.5 - distance)).clamp(0, 1)
+    contrast = uniform(generator, 0, 0.4, 1, 1, 1)
+    blots = fit(ink * (0.7 + contrast * (shade + patches.sign() / 2)).clamp(0.1, 1))
+    return blots[torch.linalg.eigvalsh(distort.measure_moments(blots)[1])[:, 0] > 2 * NARROW]
 
 
 def write(count, generator):
@@ -105,8 +105,8 @@ def write(count, generator):
 
 
 def generate(count, seed=SEED):
-    """Images uint8 [count, 28, 28] of no digit: parts, pairs, boxes and what is written, as many
-    of each. The same seed draws the same.
+    """Images uint8 [count, 28, 28] of no digit: parts, pairs, boxes, blots and what is written, as
+    many of each. The same seed draws the same.
     """
     generator = torch.Generator().manual_seed(seed)
     each = -(-count // 5)
