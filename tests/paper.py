@@ -94,7 +94,7 @@ def on_paper(image, index):
 def row(images, index, gaps=(2, 9)):
     """(a picture of two to ten of images uint8 [N, 28, 28] in a row, the indices of these).
 
-    They stand at slightly different heights, with gaps of 2 to 8 of their pixels, or of others, dark
+    They stand at slightly different heights, with gaps of 2 to 8 of their pixels, or others, dark
     on light and ten times as large; what is random depends on the index.
     """
     generator = np.random.default_rng((1, index))
