@@ -27,7 +27,7 @@ HEAD = ("\ufeff" + ",".join(COLUMNS)).encode()  # by which a table is known, and
 
 
 def stack(lines):
-    """What a network takes, float32 [N, 1, 28, 28], of the images that scan.read() finds."""
+    """What a network takes, float32 [N, 1, 28, 28], of the images in what scan.read() finds."""
     return data.to_float(torch.from_numpy(np.stack([image for line in lines for image in line])))
 
 
@@ -38,12 +38,12 @@ def judge(model, images):
 
 
 @torch.inference_mode()
-def predict(model, lines, class_names, threshold=0.0):
-    """What a model on the CPU reads in the images that scan.read() finds, a dict for --json.
+def predict(model, reading, class_names, threshold=0.0):
+    """What a model on the CPU reads in what scan.read() finds, a dict for --json.
 
-    One image is no digit where the likeliest is less probable than the threshold.
+    A threshold of 0 says that the model has not learnt what is no digit, so one image is a digit.
     """
-    images = stack(lines)
+    images = stack(reading.lines)
     probabilities = model(images).double().softmax(1)
     (first, second), classes = (values.unbind(1) for values in probabilities.topk(2))
     # The second best reading differs in the one image of which the network is least sure.
@@ -53,7 +53,7 @@ def predict(model, lines, class_names, threshold=0.0):
 
     def words(classes):
         names = iter([class_names[index] for index in classes.tolist()])
-        return " ".join("".join(next(names) for _ in line) for line in lines)
+        return " ".join("".join(next(names) for _ in line) for line in reading.lines)
 
     found = {
         "prediction": words(classes[0]),  # class names, and a space between two lines of digits
@@ -63,16 +63,16 @@ def predict(model, lines, class_names, threshold=0.0):
         # Of all ten classes; of several digits a list of such lists.
         "probabilities": probabilities.tolist() if len(images) > 1 else probabilities[0].tolist(),
     }
-    if len(images) > 1 or found["probability"] >= threshold:
+    if reading.evidence > 0 or (threshold == 0 and len(images) == 1):
         return found
     # The network has no output for that, so nothing tells how probable it is.
-    refusal = {"prediction": NO_DIGIT, "probability": None}
+    none = {"prediction": NO_DIGIT, "probability": None}
     likeliest = {"runner_up": found["prediction"], "runner_up_probability": found["probability"]}
-    return found | refusal | likeliest
+    return found | none | likeliest
 
 
 def picture_input(lines):
-    """The images that scan.read() finds, in a row, a PIL image.
+    """The images in what scan.read() finds, in a row, a PIL image.
 
     Their moments are not taken out yet: to train on them does that, and to read them again.
     """
@@ -90,22 +90,23 @@ def find_pictures(path):
 
 
 def read(model, checkpoint, path):
-    """(what predict() finds in a picture and its path, a dict; what scan.read() finds).
+    """(what predict() finds in a picture and its path, a dict; the images, line by line).
 
     Where nothing can be read, the dict has the path and the failure, which is also printed, and the
     rest is None.
     """
+    threshold = checkpoint.settings["threshold"]
     try:
         if os.path.isdir(path):
             raise cli.InputError(f"no picture ({', '.join(PICTURE_FORMATS)}) in this folder")
         digits = checkpoint.class_names == data.DIGITS
         judge_images = functools.partial(judge, model) if digits else None
-        lines = scan.read(path, Frame(**checkpoint.frame), judge_images)
+        reading = scan.read(path, Frame(**checkpoint.frame), judge_images, threshold)
     except cli.InputError as error:
         cli.complain(f"{path}: {error}")
         return {"path": str(path), "failure": cli.sentence(error)}, None
-    threshold = checkpoint.settings["threshold"]
-    return {"path": str(path), **predict(model, lines, checkpoint.class_names, threshold)}, lines
+    found = predict(model, reading, checkpoint.class_names, threshold)
+    return {"path": str(path), **found}, reading.lines
 
 
 def write_table(path, answers):
@@ -196,7 +197,8 @@ def main():
         write_table(args.output, answers)
         print(f"\n{args.output}")
     if any(each.get("prediction") == NO_DIGIT for each in answers):
-        print(f"\n{NO_DIGIT}: none is as probable as {checkpoint.settings['threshold']:.0%}")
+        least = checkpoint.settings["threshold"] or scan.USUAL
+        print(f"\n{NO_DIGIT}: nothing, or too little, is one with a probability of {least:.0%}")
     failures = [f"{each['path']}: {each['failure']}" for each in answers if "failure" in each]
     predictions = [each for each in answers if "failure" not in each]
     cli.print_json(args.json, class_names=names, predictions=predictions, failures=failures)

@@ -34,8 +34,8 @@ BEND = 0.1  # what a step aside costs, as ink that it crosses
 class Reading(NamedTuple):
     """What was found in an ink."""
 
-    lines: list  # of lists of images uint8 [28, 28]
-    evidence: float  # how much cheaper than leaving out all of the digits
+    lines: list  # of lists of images uint8 [28, 28]; without any digit of one image of all the ink
+    evidence: float  # how much cheaper than leaving out all of the digits; 0 or less: it is none
     sure: bool  # whether nothing is in doubt, and little is left out
 
 
@@ -82,13 +82,13 @@ def read(ink, fit, judge, threshold):
         images = [fit(cut_out(ink, pieces, run)) for run in runs]
         return images, -np.log(judge(np.stack(images)).max(1)) if images else []
 
+    if len(found) > MOST:
+        return Reading([], -math.inf, False)
     skip = -math.log(threshold)
     (image,), (cost,) = look([found])
     whole = Reading([[image]], skip - cost, cost < SURE)
-    if len(found) > MOST:
-        return whole._replace(evidence=-math.inf, sure=False)
-    is_one, cost = may_be_one(found), cost + APART * apart(found)
-    if is_one and whole.sure and not apart(found):
+    is_one, gaps = may_be_one(found), apart(found)
+    if is_one and whole.sure and not gaps:
         return whole
     found = [piece for piece in found if not surrounds(piece, found)]
     scale = np.average([p.size[0] for p in found], weights=[np.prod(p.size) for p in found])
@@ -96,8 +96,10 @@ def read(ink, fit, judge, threshold):
     paths = [read_line(line, scale, look, parts, skip) for line in arrange(found)]
     total = sum(path.cost for path in paths)
     count = sum(len(path.digits) for path in paths)
-    if not count or (is_one and cost <= total):
-        return whole._replace(evidence=skip - cost)
+    if is_one and cost + APART * gaps <= total:
+        return whole
+    if not count:
+        return Reading([[image]], -total, False)
     sure = sum(path.skipped for path in paths) < 0.2 * count and all(path.sure for path in paths)
     return Reading([path.digits for path in paths if path.digits], skip * count - total, sure)
 

@@ -9,11 +9,11 @@ EVEN = 0.25  # of a picture's pixels: so many that are all as dark, or bright, a
 TWO = 0.75  # of the variance of the brightness: what two levels explain are ink and paper
 THICK = 1 / 5  # of the longer side: strokes are thinner, but where a digit fills the picture
 GRID = 48  # cells, at the longer side, that are enough to tell whether ink is darker than paper
+OTHER = 1  # how doubtful, as evidence, it is that ink is what does not differ most from the paper
 FAINT = 0.3, 0.5  # of the ink's darkness: paper in a photo, and rules, may differ that much
 NOISY = 0.4  # of the ink's darkness: what is more is ink, however much noise there is
-OTHER = 1
-INSIDE = 0.02
-LENGTH = 0.25
+OUTSIDE = 0.25  # of the longer side: so far along the border goes what reaches in from outside,
+INSIDE = 0.02  # if elsewhere is so much of the largest piece's ink
 RULE = 0.02  # of the ink's darkness, above that of paper: that much have rules
 LONG, SHORT = 0.7, 0.06  # of the picture: so long are rules, and straight pieces of them
 THIN = 8  # times as long as thick are rules at least
@@ -28,14 +28,13 @@ def is_even(grey):
 
 
 def drawn_ink(grey):
-    """Yield the ink [H, W] on even paper, 0 on it to 1, of a brightness [H, W], if there is any.
+    """The ink [H, W] on even paper, 0 on it to 1, of a brightness [H, W]; None if there is none.
 
     All that is not paper is ink, so that an image of MNIST stays as it is.
     """
     paper = max(grey.min(), grey.max(), key=lambda edge: np.count_nonzero(grey == edge))
     ink = np.abs(grey - paper)
-    if ink.max() >= CONTRAST:
-        yield ink / ink.max(), 0
+    return ink / ink.max() if ink.max() >= CONTRAST else None
 
 
 def two_levels(grey):
@@ -60,9 +59,10 @@ def two_levels(grey):
 
 
 def inks(grey):
-    """Yield the inks [H, W], 0 on paper to 1, that a brightness [H, W] may mean; likely ones first.
+    """Yield (an ink [H, W], 0 on paper to 1, how doubtful it is) that a brightness [H, W] may mean.
 
-    Of a photo or a scan: the paper may be uneven, in a shadow or on a table, and noisy.
+    Of a photo or a scan: the paper may be uneven, in a shadow or on a table, and noisy. Likely ones
+    come first.
     """
     smooth, length = ndimage.gaussian_filter(grey, 1), round(THICK * max(grey.shape)) // 2 * 2 + 1
     likely = 1 if is_ink_dark(grey) else -1
@@ -88,7 +88,7 @@ def without_surroundings(ink):
     border = np.concatenate([label[0], label[-1], label[:, 0], label[:, -1]])
     touching = np.bincount(border, minlength=count + 1)
     mass = np.bincount(label.ravel(), ink.ravel(), count + 1)
-    inside = touching < LENGTH * max(ink.shape)
+    inside = touching < OUTSIDE * max(ink.shape)
     return ink * inside[label] if mass[inside].max(initial=0) > INSIDE * mass.max() else ink
 
 

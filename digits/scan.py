@@ -17,14 +17,15 @@ from scipy import ndimage
 
 from digits import candidates, paper
 from digits import frame as frames
+from digits.candidates import Reading
 from digits.traits import measure_thickness
 from plumbing.cli import InputError
 from plumbing.files import PICTURE_FORMATS
 
 LARGEST = 36_000_000  # pixels: an A4 page at 600 dpi has 35 million
 SIDE = 512  # pixels: a picture larger than this squared is reduced; noise does not survive that
-THRESHOLD = 0.22  # of a network that knows no images of no digit
-MARGIN = 0.5  # by which another ink must be likelier than one that is likelier by itself
+USUAL = 0.22  # threshold for parts of a picture, of a network that has learnt none
+RULED = 0.5  # by which what is left without rules must be likelier
 THIN = 2.2  # pixels of an image: thinner strokes are thickened by half of what they lack
 # How files begin in which people have pictures that Pillow cannot read, AVIF not everywhere.
 OTHER_FORMATS = {"AVIF": rb".{4}ftypavi", "HEIC": rb".{4}ftyp(he|mif1|msf1)", "PDF": rb"%PDF"}
@@ -36,44 +37,48 @@ TIE = 1e-6  # is added before rounding, so that halves round alike in Python and
 
 
 def read(path, frame=frames.MNIST, judge=None, threshold=0.0):
-    """(the images uint8 [28, 28] of the digits in a picture file, line by line: a list of lists;
-    whether they are digits).
+    """The candidates.Reading of a picture file: the images uint8 [28, 28] of its digits, by line.
 
     Ink may be darker or lighter than the paper, and the light uneven. `judge` gives the
-    probabilities [N, 10] of images uint8 [N, 28, 28], all below the threshold where one is of no
-    digit. Without it the picture is of one thing, whatever it is. InputError says why nothing can
-    be read in it.
+    probabilities [N, 10] of images uint8 [N, 28, 28]; the threshold is what none reaches where an
+    image is of no digit, 0 of a network that has not learnt that. Without a judge the picture is of
+    one thing, whatever it is. InputError says why nothing can be read in it.
     """
     image, lossless = decode(path)
     grey = to_grey(image)
-    if judge is None:
-        return [[fit(ink, frame, False)] for ink, _ in paper.drawn_ink(grey)], True
     found, most = None, 0
-    looks = readings(grey, lossless, lambda ink: fit(ink, frame), judge, threshold or THRESHOLD)
-    for reading, doubt in looks:
+    if judge is None:
+        ink = paper.drawn_ink(grey)
+        readings = [] if ink is None else [(Reading([[fit(ink, frame, False)]], 0, True), 0)]
+    else:
+        readings = read_all(grey, lossless, lambda ink: fit(ink, frame), judge, threshold or USUAL)
+    for reading, doubt in readings:
         if reading and (found is None or reading.evidence - doubt > most):
             found, most = reading, reading.evidence - doubt
             if found.sure:
                 break
     if found is None:
         raise InputError("nothing seems to be written on it")
-    return found.lines, not threshold or found.evidence > 0
+    if not found.lines:
+        raise InputError("too much is written on it for digits alone: cut out some")
+    return found
 
 
-def readings(grey, lossless, fit, judge, threshold):
-    """Yield (a candidates.Reading or None, its doubt) of each ink that a brightness [H, W] may be.
+def read_all(grey, lossless, fit, judge, threshold):
+    """Yield (a Reading or None, how doubtful it is) of each ink that a brightness [H, W] may mean.
 
-    Paper that is perfectly even leaves no doubt, and thick strokes that fill a picture are known as
-    one digit only.
+    Paper that is perfectly even leaves no doubt. Of thick strokes that fill a picture its two
+    levels tell more than what surrounds them.
     """
-    even = list(paper.drawn_ink(grey)) if lossless and paper.is_even(grey) else []
-    for ink in [] if even else paper.two_levels(grey):
-        yield candidates.read_as_one(ink, fit, judge), 0
-    for ink, doubt in even or paper.inks(grey):
+    drawn = paper.drawn_ink(grey) if lossless and paper.is_even(grey) else None
+    if drawn is None:
+        for levels in paper.two_levels(grey):
+            yield candidates.read_as_one(levels, fit, judge), 0
+    for ink, doubt in paper.inks(grey) if drawn is None else [(drawn, 0)]:
         yield candidates.read(ink, fit, judge, threshold), doubt
-        ink = paper.without_rules(ink)
-        if ink is not None:
-            yield candidates.read(ink, fit, judge, threshold), doubt + MARGIN
+        rest = paper.without_rules(ink)
+        if rest is not None:
+            yield candidates.read(rest, fit, judge, threshold), doubt + RULED
 
 
 def decode(path):

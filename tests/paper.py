@@ -29,9 +29,9 @@ def read_picture(make, image, index, judge=sure):
         path.unlink()
 
 
-def only(lines):
+def only(reading):
     """The only image that scan.read() found; ValueError where there are several."""
-    ((image,),) = lines
+    ((image,),) = reading.lines
     return image
 
 
