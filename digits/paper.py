@@ -38,7 +38,7 @@ def drawn_ink(grey):
 
 
 def two_levels(grey):
-    """Yield the two inks [H, W] of a brightness [H, W] that has two levels, or none.
+    """The ink [H, W] of a brightness [H, W] that has two levels, or None.
 
     N. Otsu, "A threshold selection method from gray-level histograms", 1979.
     """
@@ -53,9 +53,10 @@ def two_levels(grey):
     if light - dark >= CONTRAST and between[best] > TWO * grey.var():
         bright = grey > (dark + light) / 2
         border = np.concatenate([bright[0], bright[-1], bright[:, 0], bright[:, -1]])
-        on_light = border.mean() + bright.mean() > 1  # paper is mostly more, and around
-        for paper, ink in ((light, dark), (dark, light))[:: 1 if on_light else -1]:
-            yield ((paper - grey) / (paper - ink)).clip(0, 1)
+        if border.mean() + bright.mean() < 1:  # paper is mostly more, and around
+            dark, light = light, dark
+        return ((light - grey) / (light - dark)).clip(0, 1)
+    return None
 
 
 def inks(grey):

@@ -72,7 +72,8 @@ def read_all(grey, lossless, fit, judge, threshold):
     """
     drawn = paper.drawn_ink(grey) if lossless and paper.is_even(grey) else None
     if drawn is None:
-        for levels in paper.two_levels(grey):
+        levels = paper.two_levels(grey)
+        if levels is not None:
             yield candidates.read_as_one(levels, fit, judge), 0
     for ink, doubt in paper.inks(grey) if drawn is None else [(drawn, 0)]:
         yield candidates.read(ink, fit, judge, threshold), doubt
