@@ -23,7 +23,7 @@ RUN = 6  # pieces that one digit may be in
 WIDE = 2  # times as wide as high a digit is at most; what is wider than high may be two
 SURE = -math.log(0.8)  # where no digit costs more, no other ink need be looked at
 LOW = 0.5  # what it costs that a digit has half the height of others
-APART = 2  # what it costs that parts of a digit are as far apart as it is high
+APART = 4  # what it costs that parts of a digit are as far apart as it is high
 CUT = 0.2, 0.1  # what a cut costs, and what across each stroke of the usual thickness
 STROKES = 2.5  # such strokes that a cut goes across at most
 FINE = 48  # pixels: ways through a piece are sought at no more than that height
@@ -104,14 +104,14 @@ def read(ink, fit, judge, threshold):
     return Reading([path.digits for path in paths if path.digits], skip * count - total, sure)
 
 
-def read_as_one(ink, fit, judge):
+def read_as_one(ink, fit, judge, threshold):
     """The Reading of an ink [H, W] as one digit, which is sure, or None."""
     pieces, found = find_pieces(ink)
     if not found or apart(found) or not may_be_one(found):
         return None
     image = fit(cut_out(ink, pieces, found))
     cost = -np.log(judge(image[None]).max())
-    return Reading([[image]], math.inf, True) if cost < SURE else None
+    return Reading([[image]], -math.log(threshold) - cost, True) if cost < SURE else None
 
 
 def around(run):

@@ -46,7 +46,7 @@ def two_levels(grey):
     centres = (edges[1:] + edges[:-1]) / 2
     below, sums = counts.cumsum()[:-1], (counts * centres).cumsum()
     above = grey.size - below
-    dark, light = sums[:-1] / below, (sums[-1] - sums[:-1]) / above.clip(1)
+    dark, light = sums[:-1] / below.clip(1), (sums[-1] - sums[:-1]) / above.clip(1)
     between = below * above * (light - dark) ** 2 / grey.size**2
     best = between.argmax()
     dark, light = dark[best], light[best]

@@ -51,7 +51,7 @@ def read(path, frame=frames.MNIST, judge=None, threshold=0.0):
         ink = paper.drawn_ink(grey)
         readings = [] if ink is None else [(Reading([[fit(ink, frame, False)]], 0, True), 0)]
     else:
-        readings = read_all(grey, lossless, lambda ink: fit(ink, frame), judge, threshold or USUAL)
+        readings = read_all(grey, lossless, lambda ink: fit(ink, frame), judge, threshold)
     for reading, doubt in readings:
         if reading and (found is None or reading.evidence - doubt > most):
             found, most = reading, reading.evidence - doubt
@@ -68,13 +68,14 @@ def read_all(grey, lossless, fit, judge, threshold):
     """Yield (a Reading or None, how doubtful it is) of each ink that a brightness [H, W] may mean.
 
     Paper that is perfectly even leaves no doubt. Of thick strokes that fill a picture its two
-    levels tell more than what surrounds them.
+    levels tell more than what surrounds them; but only a network that has learnt what is no digit
+    can tell whether that was so.
     """
     drawn = paper.drawn_ink(grey) if lossless and paper.is_even(grey) else None
-    if drawn is None:
-        levels = paper.two_levels(grey)
-        if levels is not None:
-            yield candidates.read_as_one(levels, fit, judge), 0
+    levels = paper.two_levels(grey) if drawn is None and threshold else None
+    threshold = threshold or USUAL
+    if levels is not None:
+        yield candidates.read_as_one(levels, fit, judge, threshold), 0
     for ink, doubt in paper.inks(grey) if drawn is None else [(drawn, 0)]:
         yield candidates.read(ink, fit, judge, threshold), doubt
         rest = paper.without_rules(ink)

@@ -237,7 +237,7 @@ def test_digits_beside_and_below_each_other_are_told_apart(network, name):
     judge = functools.partial(predict.judge, network)
     for words in ("42", "7 1", "11", "2026", "3\n5", "12\n345"):
         text(words, 200, (700, 600)).save(name)
-        found = [len(line) for line in scan.read(name, judge=judge)]
+        found = [len(line) for line in scan.read(name, judge=judge).lines]
         assert found == [len(line.replace(" ", "")) for line in words.split("\n")]
 
 
