@@ -9,10 +9,12 @@ import base64
 import json
 from pathlib import Path
 
+from digits import candidates, scan
 from model import advice, load_checkpoint
 from plumbing.files import check_writable, replacing
 
 PAGE = Path(__file__).with_name("digits") / "page.html"
+READING = "GAP", "SMALLEST", "LEAST", "RUN", "WIDE", "SURE", "LOW", "APART"  # of candidates.py
 
 
 def fill_page(model, checkpoint):
@@ -21,6 +23,11 @@ def fill_page(model, checkpoint):
         "class_names": checkpoint.class_names,
         "frame": checkpoint.frame,
         "moments": model.moments,
+        "threshold": checkpoint.settings["threshold"],
+        "reading": {
+            "THRESHOLD": scan.THRESHOLD,
+            **{name: getattr(candidates, name) for name in READING},
+        },
         "about": f"The network reads {checkpoint.test_accuracy:.2%} of its {checkpoint.judged_by} "
         f"images right, after {checkpoint.epoch} epochs of recipe {checkpoint.settings['recipe']}.",
         "weights": [

@@ -6,6 +6,7 @@ Where there is no browser, all of it is skipped but the first tests:
 """
 
 import base64
+import functools
 import io
 import json
 import re
@@ -14,13 +15,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import save_network
+from conftest import FACTS, save_network
 from PIL import Image
 
 import data
 import draw
 import predict
-from digits import distort, scan, synthetic
+from digits import candidates, distort, nothing, paper, scan, synthetic
 from digits.frame import Frame
 from model import MLP
 
@@ -87,15 +88,17 @@ def page(show, network):
 
 
 def stroke(page, points, kind="mouse", lift=True):
-    """Draw with a pointer of a kind through points [x, y] in units of the canvas's side."""
+    """Draw with a pointer of a kind through points [x, y] in the square in the canvas's middle."""
     from selenium.webdriver.common.actions.action_builder import ActionBuilder
     from selenium.webdriver.common.actions.pointer_input import PointerInput
 
     canvas = page.find_element("id", "drawing").rect
+    side = canvas["height"]
+    left = canvas["x"] + (canvas["width"] - side) / 2
     builder = ActionBuilder(page, mouse=PointerInput(kind, kind), duration=0)
     for index, (x, y) in enumerate(points):
         builder.pointer_action.move_to_location(
-            round(canvas["x"] + x * canvas["width"]), round(canvas["y"] + y * canvas["height"])
+            round(left + x * side), round(canvas["y"] + y * side)
         )
         if index == 0:
             builder.pointer_action.pointer_down()
@@ -104,12 +107,13 @@ def stroke(page, points, kind="mouse", lift=True):
     builder.perform()
 
 
-def write(page, way, kind="mouse"):
-    """Draw a digit in one of the WAYS of synthetic.py."""
+def write(page, way, kind="mouse", right=0.0):
+    """Draw a digit in one of the WAYS of synthetic.py, by so much beside the canvas's middle."""
     for control in way.split(":")[1].split("/"):
         control = torch.tensor([[float(v) for v in point.split(",")] for point in control.split()])
         curve = synthetic.spline(len(control)) @ control
-        stroke(page, (0.18 + 0.032 * curve[::3]).tolist(), kind)
+        corner = torch.tensor([0.18 + right, 0.18])
+        stroke(page, (corner + 0.032 * curve[::3]).tolist(), kind)
 
 
 def text(page, name):
@@ -132,7 +136,7 @@ def press(page, *keys):
 
 
 def image_of(page):
-    """What the network sees, uint8 [28, 28], as the page shows it."""
+    """What the network sees, uint8 [28, 28 N], as the page shows it."""
     return np.asarray(picture(page, "image"))[..., 0]
 
 
@@ -177,6 +181,70 @@ def test_fed_the_same_pixels_the_page_says_the_same(page, network):
     compare(page, network, others)
 
 
+def threshold(value):
+    """The settings of a network for which less probable digits are none."""
+    return FACTS["settings"] | {"threshold": value}
+
+
+def rows(count, generator):
+    """Yield inks uint8 [H, W] of one to five digits in a row, and of what is no digit among them.
+
+    Their sizes differ; some are broken, faint or in a box.
+    """
+    drawn = synthetic.generate(300, seed=7)[0].numpy()
+    others = nothing.write(300, torch.Generator().manual_seed(7)).numpy()
+    for _ in range(count):
+        height, parts = int(generator.integers(40, 90)), []
+        for _ in range(generator.integers(1, 6)):
+            image = generator.choice(others if generator.random() < 0.2 else drawn)
+            size = (height * generator.uniform([0.8, 0.6], 1)).astype(int)  # its width and height
+            part = np.array(Image.fromarray(image).resize(size.tolist()))
+            if generator.random() < 0.2:
+                start = generator.integers(0.3 * height, 0.5 * height)
+                part[start : start + generator.integers(2, 6)] = 0
+            if generator.random() < 0.1:
+                part //= 3
+            above = int(generator.integers(0, height - len(part) + 1))
+            below, beside = height - len(part) - above, generator.integers(0, 12, 2)
+            parts.append(np.pad(part, ((above, below), beside)))
+        ink = np.pad(np.hstack(parts), 12)
+        if generator.random() < 0.3:
+            ink[3:6, 3:-3] = ink[-6:-3, 3:-3] = ink[3:-3, 3:6] = ink[3:-3, -6:-3] = 255
+        yield (ink * (255 / ink.max())).round().astype(np.uint8)
+
+
+READ = """return arguments[0].map(([pixels, height, width]) => {
+  const reading = read(Float64Array.from(pixels, value => value / 255), height, width);
+  return [reading.digits.map(digit => digit.image), reading.none];
+})"""
+
+
+@browser
+@pytest.mark.parametrize("least", [0.0, 0.9])
+def test_of_a_row_the_page_reads_the_same_digits(show, network, monkeypatch, least):
+    page = show(network, settings=threshold(least))
+    # The page neither cuts pieces nor looks for lines and rules.
+    monkeypatch.setattr(candidates, "cut", lambda piece, pieces, ink: [])
+    monkeypatch.setattr(candidates, "arrange", lambda found: [candidates.from_left(found)])
+    monkeypatch.setattr(paper, "without_rules", lambda ink: None)
+    inks = list(rows(150, np.random.default_rng(1)))
+    found = []
+    for start in range(0, len(inks), 25):
+        part = inks[start : start + 25]
+        found += page.execute_script(READ, [[ink.ravel().tolist(), *ink.shape] for ink in part])
+    counts, refused = [], 0
+    for ink, (seen, none) in zip(inks, found, strict=True):
+        Image.fromarray(ink).save("row.png")
+        judge = functools.partial(predict.judge, network)
+        (images,), digits = scan.read("row.png", judge=judge, threshold=least)
+        assert none != digits
+        if digits:
+            np.testing.assert_array_equal(np.reshape(seen, (-1, 28, 28)), images)
+            counts.append(len(seen))
+        refused += none
+    assert set(counts) >= {1, 2, 3, 4, 5} and (refused > 10) == (least > 0)
+
+
 @browser
 @pytest.mark.parametrize("level", [1, 2])
 def test_the_page_takes_moments_out_where_the_network_does(show, network, level):
@@ -216,6 +284,40 @@ def test_each_digit_drawn_is_read_and_predict_reads_the_same(page, run):
         assert one["prediction"] == digit
         assert [f"{100 * p:.1f}%" for p in one["probabilities"]] == shares
         assert (np.asarray(Image.open(path)) == seen).all()
+
+
+@browser
+def test_of_digits_drawn_in_a_row_it_shows_the_images_and_the_least_sure(page, network):
+    for digit, right in zip("427", (-0.6, 0, 0.6), strict=True):
+        write(page, next(way for way in WAYS if way.startswith(digit)), right=right)
+    assert text(page, "answer") == "427"
+    picture(page, "drawing").save("427.png")
+    (images,), digits = scan.read("427.png", judge=functools.partial(predict.judge, network))
+    assert digits and (image_of(page) == np.hstack(images)).all()
+    probabilities = predict.judge(network, np.stack(images))
+    second, first = np.sort(probabilities)[:, -2:].T
+    doubtful = (second / first).argmax()
+    other = list("427")
+    other[doubtful] = str(probabilities[doubtful].argsort()[-2])
+    likely = first.prod() * second[doubtful] / first[doubtful]
+    assert text(page, "spoken") == f"427, {first.prod():.1%}; then {''.join(other)}, {likely:.1%}"
+    assert percentages(page) == [f"{p:.1%}" for p in probabilities[doubtful]]
+    place = ("1st", "2nd", "3rd")[doubtful]
+    assert text(page, "which") == f"bars: the {place} digit, the least sure"
+
+
+@browser
+@pytest.mark.parametrize("least", [0.0, 1.0])
+def test_it_says_no_digit_if_the_network_has_a_threshold(show, network, least):
+    page = show(network, settings=threshold(least))
+    write(page, WAYS[0])
+    for points in [], [(1.2, 0.2), (1.4, 0.8), (1.1, 0.4), (1.4, 0.3), (1.2, 0.8)]:
+        if points:
+            stroke(page, points)
+        assert (text(page, "answer") == "no digit") == (least == 1)
+        assert re.match("no digit; then [0-9], " if least else "[0-9]+, ", text(page, "spoken"))
+        assert 99 < sum(float(percent[:-1]) for percent in percentages(page)) < 101
+        assert least == 0 or image_of(page).shape == (28, 28) and text(page, "which") == ""
 
 
 @browser
@@ -307,6 +409,8 @@ def test_other_classes_show_their_names_and_run_nothing(show, network):
     assert page.title == "Draw for the 784-128-10 network"
     stroke(page, [(0.5, 0.2), (0.5, 0.8)])
     assert text(page, "answer") == names[1]
+    stroke(page, [(1.2, 0.2), (1.2, 0.8)])  # still one thing
+    assert text(page, "answer") in names and image_of(page).shape == (28, 28)
 
 
 @browser
@@ -329,8 +433,9 @@ def test_it_is_readable_in_light_and_dark_on_a_phone_and_a_desktop(page, scheme,
     screen = {"width": width, "height": height, "deviceScaleFactor": 2, "mobile": width < 700}
     page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
     try:
-        write(page, WAYS[0])
-        assert text(page, "answer") == "0"
+        for right in -0.6, 0, 0.6:
+            write(page, WAYS[0], right=right)
+        assert text(page, "answer") == "000"
         assert page.execute_script("return document.documentElement.scrollWidth") <= width
         for name in ("drawing", "undo", "clear", "image", "answer"):  # without scrolling
             box = page.find_element("id", name).rect
