@@ -25,7 +25,7 @@ def fill_page(model, checkpoint):
         "moments": model.moments,
         "threshold": checkpoint.settings["threshold"],
         "reading": {
-            "THRESHOLD": scan.THRESHOLD,
+            "THRESHOLD": scan.USUAL,
             **{name: getattr(candidates, name) for name in READING},
         },
         "about": f"The network reads {checkpoint.test_accuracy:.2%} of its {checkpoint.judged_by} "

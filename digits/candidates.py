@@ -13,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy import ndimage
-from scipy.sparse import csgraph
 
 GAP = 0.01  # of the height of the tallest stroke: gaps as small do not part a piece
 SMALLEST = 8  # pixels: what is smaller is no digit
@@ -189,8 +188,11 @@ def arrange(found):
     right = (middle[:, 1] - middle[:, None, 1]).astype(float)
     right[~beside | (right <= 0)] = np.inf
     linked[np.arange(len(found)), right.argmin(1)] |= np.isfinite(right.min(1))
-    count, line = csgraph.connected_components(linked, directed=False)
-    lines = [[found[i] for i in np.flatnonzero(line == number)] for number in range(count)]
+    linked |= linked.T | np.eye(len(found), dtype=bool)
+    line, before = np.arange(len(found)), None
+    while not np.array_equal(line, before):  # its number spreads through all that is linked
+        line, before = np.where(linked, line, len(found)).min(1), line
+    lines = [[found[i] for i in np.flatnonzero(line == number)] for number in np.unique(line)]
     lines.sort(key=lambda line: np.mean([piece.low[0] + piece.high[0] for piece in line]))
     return [from_left(line) for line in lines]
 
