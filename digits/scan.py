@@ -4,6 +4,7 @@
 applied to document recognition", 1998, section III.A. page.html has the same `fit` in JavaScript.
 """
 
+import itertools
 import logging
 import math
 import re
@@ -65,22 +66,30 @@ def read(path, frame=frames.MNIST, judge=None, threshold=0.0):
 
 
 def read_all(grey, lossless, fit, judge, threshold):
-    """Yield (a Reading or None, how doubtful it is) of each ink that a brightness [H, W] may mean.
+    """(A Reading or None, how doubtful it is) of each ink that a brightness [H, W] may mean.
 
     Paper that is perfectly even leaves no doubt. Of thick strokes that fill a picture its two
     levels tell more than what surrounds them; but only a network that has learnt what is no digit
-    can tell whether that was so.
+    can tell whether that was so, with others it is the last resort.
     """
+
+    def two_levels():
+        ink = paper.two_levels(grey)
+        if ink is not None:
+            yield candidates.read_as_one(ink, fit, judge, threshold or USUAL), 0
+
+    def all_inks(inks):
+        for ink, doubt in inks:
+            yield candidates.read(ink, fit, judge, threshold or USUAL), doubt
+            rest = paper.without_rules(ink)
+            if rest is not None:
+                yield candidates.read(rest, fit, judge, threshold or USUAL), doubt + RULED
+
     drawn = paper.drawn_ink(grey) if lossless and paper.is_even(grey) else None
-    levels = paper.two_levels(grey) if drawn is None and threshold else None
-    threshold = threshold or USUAL
-    if levels is not None:
-        yield candidates.read_as_one(levels, fit, judge, threshold), 0
-    for ink, doubt in paper.inks(grey) if drawn is None else [(drawn, 0)]:
-        yield candidates.read(ink, fit, judge, threshold), doubt
-        rest = paper.without_rules(ink)
-        if rest is not None:
-            yield candidates.read(rest, fit, judge, threshold), doubt + RULED
+    if drawn is not None:
+        return all_inks([(drawn, 0)])
+    readings = two_levels(), all_inks(paper.inks(grey))
+    return itertools.chain(*(readings if threshold else reversed(readings)))
 
 
 def decode(path):

@@ -29,6 +29,7 @@ import datasets  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
+import data  # noqa: E402
 import recipes  # noqa: E402
 import train  # noqa: E402
 from data import Split  # noqa: E402
@@ -152,6 +153,14 @@ def network():
     """An MLP that reads drawn digits."""
     split = Split(*synthetic.generate(12_000, seed=0), [])
     return train_network(split, replace(recipes.RECIPES["accurate"], epochs=20, moments=0))
+
+
+@pytest.fixture(scope="session")
+def reader():
+    """An MLP that reads drawn digits and knows what is none."""
+    split = Split(*synthetic.generate(12_000, seed=0), data.DIGITS)
+    settings = replace(recipes.RECIPES["everyday"], epochs=30, drawn=3000, nothing=3000, moments=0)
+    return train_network(data.add_drawn(split, 3000, 3000, "digits"), settings)
 
 
 FACTS = {

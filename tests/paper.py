@@ -1,11 +1,13 @@
 """Pictures as users take them: digits on paper of any size, badly lit, blurred and noisy."""
 
+import functools
 import io
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageChops, ImageFilter
 
+import predict
 from digits import scan
 
 NOISE = 512  # pixels: the side of the tile of noise that a larger picture repeats
@@ -17,12 +19,13 @@ def sure(images):
     return np.eye(10)[np.zeros(len(images), int)]
 
 
-def read_picture(make, image, index, judge=sure):
-    """What scan.py sees in the file make(image, index), uint8 [28, 28] or None."""
+def read_picture(make, image, index, *, model, threshold=0.0):
+    """The image uint8 [28, 28] in the file make(image, index) that a model reads; or None."""
+    judge = functools.partial(predict.judge, model)
     path = Path(f"{index}.picture")
     path.write_bytes(make(image, index))
     try:
-        return only(scan.read(path, judge=judge))
+        return only(scan.read(path, judge=judge, threshold=threshold))
     except ValueError:
         return None
     finally:

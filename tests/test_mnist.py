@@ -134,13 +134,13 @@ def read_pictures(make, images):
 
     In processes of their own, because there are thousands of pictures.
     """
+    model = trained(MNIST, "accurate")
+    read = functools.partial(read_picture, make, model=model)
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
-        count = len(images)
-        read = pool.map(read_picture, [make] * count, images.numpy(), range(count), chunksize=50)
-        seen = list(read)
+        seen = list(pool.map(read, images.numpy(), range(len(images)), chunksize=50))
     refused = torch.tensor([image is None for image in seen])
     seen = np.stack([np.zeros((28, 28), np.uint8) if image is None else image for image in seen])
-    predictions = trained(MNIST, "accurate")(data.to_float(torch.from_numpy(seen)))
+    predictions = model(data.to_float(torch.from_numpy(seen)))
     return predictions.argmax(1).where(~refused, -1)
 
 
