@@ -82,7 +82,7 @@ ACCURATE = Settings(
     shift=2,
 )
 # To read what people write: MNIST's writers are Americans of the 1990s, all with the same pens.
-EVERYDAY = replace(ACCURATE, recipe="everyday", epochs=60, drawn=15_000, nothing=10_000)
+EVERYDAY = replace(ACCURATE, recipe="everyday", epochs=60, drawn=15_000, nothing=5_000)
 ROBUST = replace(
     ACCURATE,
     recipe="robust",
