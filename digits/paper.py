@@ -8,6 +8,7 @@ CONTRAST = 0.05  # of black to white: what differs less from the paper is no ink
 EVEN = 0.25  # of a picture's pixels: so many that are all as dark, or bright, as any are paper
 TWO = 0.75  # of the variance of the brightness: what two levels explain are ink and paper
 THICK = 1 / 5  # of the longer side: strokes are thinner, but where a digit fills the picture
+STROKE = 0.09  # of the longer side: mostly strokes are that thin, and thinner than paper is wide
 GRID = 48  # cells, at the longer side, that are enough to tell whether ink is darker than paper
 OTHER = 1  # how doubtful, as evidence, it is that ink is what does not differ most from the paper
 FAINT = 0.3, 0.5  # of the ink's darkness: paper in a photo, and rules, may differ that much
@@ -110,7 +111,7 @@ def is_ink_dark(grey):
     It is what differs from the median of its surroundings, and is no edge, which a closing keeps.
     """
     cells = Image.fromarray(grey.astype(np.float32)).reduce(-(-max(grey.shape) // GRID))
-    length = round(THICK * max(cells.size)) * 2 + 1
+    length = round(STROKE * max(cells.size)) * 2 + 1
     median = np.asarray(cells.filter(ImageFilter.MedianFilter(length)), np.float64)
     cells = np.asarray(cells, np.float64)
     dark, light = (
