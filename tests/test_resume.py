@@ -72,7 +72,7 @@ def refused(run):
 
 @pytest.mark.parametrize("recipe", recipes.RECIPES)
 def test_wherever_it_is_cut_it_ends_with_the_same_weights(run, dataset, cut, recipe, device):
-    drawn = 100 if recipes.RECIPES[recipe].drawn else 0
+    drawn = 50 if recipes.RECIPES[recipe].drawn else 0
     pool = ["--drawn", drawn, "--nothing", drawn]
     flags = [*FLAGS, "--recipe", recipe, "--epochs", 4, *pool, "--device", device]
     steps = (500 + 2 * drawn) // 100  # an epoch
