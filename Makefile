@@ -20,7 +20,7 @@ of_draw       := CHECKPOINT ARGS OUTPUT JSON
 of_robustness := CHECKPOINT ARGS DATASET $(machine) OUTPUT JSON
 of_demo       := $(machine) $(recipe) COUNT TRUE PREDICTED JSON
 of_benchmark  := ARGS DATASET $(machine) JSON
-of_test       := DATASET DIGITS
+of_test       := DATASET DIGITS PAGES
 of_clean      := CHECKPOINT
 # These targets train first, unless ARGS names another checkpoint than make could train.
 first    := $(if $(findstring --checkpoint,$(value ARGS)),,analysis predict draw robustness)

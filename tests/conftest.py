@@ -19,10 +19,10 @@ os.environ["HF_HOME"] = HF_HOME.name
 NOWHERE = "http://127.0.0.1:9"  # a port where nothing listens
 os.environ["HF_ENDPOINT"] = os.environ["http_proxy"] = os.environ["https_proxy"] = NOWHERE
 os.environ["no_proxy"] = "127.0.0.1,localhost"
-# Folders with MNIST and with pictures that strangers made: make test-all DATASET=... DIGITS=...
-MNIST, STRANGERS = (
+# Folders with MNIST, with digits of strangers and with pages of digits: make test-all DATASET=...
+MNIST, STRANGERS, PAGES = (
     folder and str(Path(folder).resolve())
-    for folder in (os.environ.get("DATASET"), os.environ.get("DIGITS"))
+    for folder in map(os.environ.get, ("DATASET", "DIGITS", "PAGES"))
 )
 
 import datasets  # noqa: E402
@@ -177,6 +177,7 @@ def save_network(model, path=Path("checkpoint.pt"), **facts):
     settings = FACTS["settings"] | {
         "moments": getattr(model, "moments", 0),
         "seed": facts.pop("seed", 0),
+        "threshold": facts.pop("threshold", 0.0),
     }
     facts = FACTS | {"settings": settings} | facts
     checkpoints.save(path, checkpoints.snapshot(model, None, HISTORY, **facts))

@@ -1,11 +1,12 @@
 """Pictures as users take them: digits on paper of any size, badly lit, blurred and noisy."""
 
+import difflib
 import functools
 import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageChops, ImageFilter
+from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 import predict
 from digits import scan
@@ -113,6 +114,71 @@ def row(images, index, gaps=(2, 9)):
     picture = Image.fromarray(255 - ink[:, : x + 4])
     size = 10 * picture.width, 10 * picture.height
     return picture.resize(size, Image.Resampling.BILINEAR), chosen
+
+
+KINDS = "rules squared boxes underlined touching sheet shadow table uneven texture faint".split()
+
+
+def page(images, index, kind):
+    """(a JPEG file, bytes, of some of images uint8 [N, 28, 28] on paper of a kind, their indices).
+
+    Digits are about 60 pixels high, two to six in a line; a sheet has six lines of ten. What is
+    random depends on the index.
+    """
+    generator = np.random.default_rng((2, KINDS.index(kind), index))
+    uniform = generator.uniform
+    rows, columns = (6, 10) if kind == "sheet" else (1, int(generator.integers(2, 7)))
+    chosen = generator.integers(0, len(images), rows * columns)
+    height, width = 300 + 100 * (rows - 1), 240 + 100 * columns
+    picture = Image.new("L", (width, height))  # the ink
+    pen, x = ImageDraw.Draw(picture), 60
+    for number, image in enumerate(images[chosen]):
+        line, column = divmod(number, columns)
+        side = round(84 * (uniform(0.65, 1.35) if kind == "uneven" else uniform(0.9, 1.1)))
+        digit = Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC)
+        digit = digit.crop(digit.getbbox())
+        x = 60 if column == 0 else x
+        y = 190 + 100 * line - digit.height - int(uniform(0, 8))
+        ink = Image.new("L", picture.size)
+        ink.paste(digit, (x, y))
+        picture = ImageChops.lighter(picture, ink)
+        if kind == "boxes":
+            frame = x - 14, y - 14, x + digit.width + 14, y + digit.height + 14
+            pen = ImageDraw.Draw(picture)
+            pen.rectangle(frame, outline=255, width=3)
+        x += digit.width + int(uniform(-4, 0) if kind == "touching" else uniform(32, 48))
+    pen = ImageDraw.Draw(picture)
+    if kind == "underlined":
+        pen.line((30, 200, x + 10, 200 + uniform(-4, 4)), 255, 3)
+    ink = np.asarray(picture, np.float64) / 255
+
+    paper = 235 - 20 * uniform() * np.linspace(0, 1, width) + np.zeros((height, 1))
+    across, down = np.arange(width), np.arange(height)[:, None]
+    ruled = ((down + index) % 70 < 3) & (across >= 0)
+    if kind == "rules":
+        paper[ruled] -= 60
+    if kind == "squared":
+        paper[ruled | ((across + index) % 70 < 3)] -= 60
+    if kind == "texture":
+        paper += 12 * np.sin(across / 3 + 2 * np.sin(down / 15)) - 50
+    paper -= ink * (16 if kind == "faint" else paper - uniform(20, 60))
+    if kind == "shadow":
+        angle = uniform(0, 2 * np.pi)
+        side = (across - width / 2) * np.cos(angle) + (down - height / 2) * np.sin(angle)
+        paper *= 1 - 0.4 / (1 + np.exp(-side / uniform(2, 20)))
+    if kind == "table":
+        paper = np.pad(paper, 80, constant_values=uniform(80, 130))
+    paper += generator.normal(0, 0.7 if kind == "faint" else 3, paper.shape)
+    file = io.BytesIO()
+    picture = Image.fromarray(paper.clip(0, 255).astype(np.uint8))
+    picture.filter(ImageFilter.GaussianBlur(0.7)).save(file, "jpeg", quality=80)
+    return file.getvalue(), chosen
+
+
+def in_place(truth, read):
+    """How many characters of a truth are in place in what was read: those of the common parts."""
+    blocks = difflib.SequenceMatcher(None, truth, read, autojunk=False).get_matching_blocks()
+    return sum(block.size for block in blocks)
 
 
 def _plane(angle):

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import MNIST, ROOT, STRANGERS, save_network, train_network
-from paper import on_paper, plain, read_picture, row
+from conftest import MNIST, PAGES, ROOT, STRANGERS, save_network, train_network
+from paper import KINDS, in_place, on_paper, page, plain, read_picture, row
 from PIL import Image
 
 import analysis
@@ -146,21 +146,56 @@ def read_pictures(make, images):
 
 def read_with_everyday(run, names):
     """{path: what predict.py reads there} of the pictures that it can read."""
-    save_network(trained(MNIST, "everyday"))
+    save_network(trained(MNIST, "everyday"), threshold=recipes.THRESHOLD)
     _, out, _ = run(predict.main, "--json", *names)
     predictions = json.loads(out.splitlines()[-1])["predictions"]
     return {one["path"]: one["prediction"] for one in predictions}
 
 
-def test_rows_of_digits_are_read(run):
+@pytest.mark.parametrize("gaps, least", [((2, 9), 0.93), ((0, 1), 0.7)])
+def test_rows_of_digits_are_read(run, gaps, least):
     split, words = data.load(MNIST, "train"), {}
-    for index in range(300):
-        picture, chosen = row(split.images.numpy(), index)
+    for index in range(200):
+        picture, chosen = row(split.images.numpy(), index, gaps)
         picture.save(f"{index}.png")
         words[f"{index}.png"] = "".join(map(str, split.labels[chosen].tolist()))
     right = len(read_with_everyday(run, words).items() & words.items())
-    print(f"rows of two to ten digits: all digits right in {right} of 300")
-    assert right >= 280
+    print(f"rows of two to ten digits, gaps from {gaps[0]}: all digits right in {right} of 200")
+    assert right >= 200 * least
+
+
+def test_pages_of_all_kinds_are_read(run):
+    split, truths = data.load(MNIST, "train"), {}
+    for kind in KINDS:
+        for index in range(1 if kind == "sheet" else 10):
+            file, chosen = page(split.images.numpy(), index, kind)
+            path = f"{kind}-{index}.jpg"
+            Path(path).write_bytes(file)
+            truths[path] = "".join(map(str, split.labels[chosen].tolist()))
+    read = read_with_everyday(run, truths)
+    for kind in KINDS:
+        paths = [path for path in truths if path.startswith(kind)]
+        digits = sum(len(truths[path]) for path in paths)
+        placed = sum(in_place(truths[path], read[path].replace(" ", "")) for path in paths)
+        print(f"{kind}: {placed} of {digits} digits in place")
+        assert placed >= 0.9 * digits
+
+
+@pytest.mark.skipif(not PAGES, reason="no folder with pages of digits: PAGES=folder")
+def test_pages_of_a_folder_are_read(run):
+    """PAGES is a folder with tables labels*.csv: a path, in a folder per kind, and the digits."""
+    truths = {}
+    for table in sorted(Path(PAGES).glob("labels*.csv")):
+        with open(table, newline="") as file:
+            truths |= {str(Path(PAGES) / one["path"]): one["truth"] for one in csv.DictReader(file)}
+    read, whole = read_with_everyday(run, truths), {}
+    for path, truth in truths.items():
+        answer = "".join(filter(str.isdigit, read.get(path, "")))
+        whole.setdefault(Path(path).parent.name, []).append(answer == truth)
+    for kind, marks in whole.items():
+        print(f"{kind}: {sum(marks)} of {len(marks)} read whole")
+    count = sum(sum(marks) for marks in whole.values())
+    assert count >= 0.7 * len(truths)
 
 
 def test_predict_reads_an_image_of_mnist_as_the_network_does():

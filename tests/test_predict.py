@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import FACTS, save_network
-from paper import on_paper, only, read_picture, row, sure
+from paper import KINDS, in_place, on_paper, only, page, read_picture, row, sure
 from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps, features
 
 import data
@@ -272,7 +272,7 @@ def ask(run, *flags):
 
 
 def save_reader(reader):
-    save_network(reader, settings=FACTS["settings"] | {"threshold": recipes.THRESHOLD})
+    save_network(reader, threshold=recipes.THRESHOLD)
 
 
 def test_rows_of_two_to_ten_digits_are_read(run, digits, reader):
@@ -293,6 +293,22 @@ def test_rows_of_two_to_ten_digits_are_read(run, digits, reader):
     assert np.mean(right) > 0.85  # the network is one that was trained for seconds
     with Image.open("seen/01_0_28x28.png") as seen:
         assert seen.size == (28 * len(words[0]), 28)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pages_of_all_kinds_are_read(run, digits, reader, kind):
+    save_reader(reader)
+    truths = {}
+    for index in range(1 if kind == "sheet" else 6):
+        file, chosen = page(digits[0], index, kind)
+        Path(f"{index}.jpg").write_bytes(file)
+        truths[f"{index}.jpg"] = "".join(map(str, digits[1][chosen]))
+    _, out, _ = run(predict.main, "--json", *truths)
+    answers = json.loads(out.splitlines()[-1])["predictions"]
+    read = {one["path"]: one["prediction"].replace(" ", "") for one in answers}
+    placed = sum(in_place(truth, read[path]) for path, truth in truths.items())
+    # Of drawn digits, by a network that was trained for seconds.
+    assert placed >= 0.8 * sum(map(len, truths.values()))
 
 
 def test_a_broken_digit_is_one_digit_and_a_frame_is_none(reader):
@@ -470,10 +486,10 @@ def test_predict_prints_the_networks_answers_and_saves_what_it_was_asked(
 
 def test_a_digit_that_is_not_probable_is_none(run, written, network):
     written[0].save("a.png")
-    save_network(network, settings=FACTS["settings"])
+    save_network(network)
     (sure,) = ask(run, "a.png")
     for threshold, refused in (0, False), (sure["probability"] - 0.01, False), (1, True):
-        save_network(network, settings=FACTS["settings"] | {"threshold": threshold})
+        save_network(network, threshold=threshold)
         code, out, err = run(predict.main, "a.png", "--output", "answers.csv", "--json")
         (found,) = json.loads(out.splitlines()[-1])["predictions"]
         assert (code, err, found["probabilities"]) == (0, "", sure["probabilities"])
