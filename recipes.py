@@ -7,7 +7,7 @@ from plumbing import cli
 
 WARMUP = 0.1  # share of a run in which the learning rate rises
 # Probability of the likeliest digit, below which an image is no digit for a network that knows such
-# images. It is chosen on MNIST's validation images, of which everyday refuses 1 in 1000.
+# images. It is chosen on MNIST's validation images, of which everyday refuses fewer than 1 in 1000.
 THRESHOLD = 0.25
 MOMENTS = "taken out of images first: 0 none, 1 the slant, 2 half of width and height, too"
 KEPT = "share of Adam's mean {} that a step keeps"

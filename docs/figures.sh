@@ -1,7 +1,7 @@
 #!/bin/sh
 # Print all that README.md and docs/ quote of MNIST, into figures/; two to three hours on two cores:
 #     DATASET=mnist sh docs/figures.sh
-# DIGITS=folder adds the pictures of strangers. One line is one table or example, in their order.
+# DIGITS=folder adds the pictures of strangers, PAGES=folder those of pages. One line is one table or example, in their order.
 set -eux
 figures() { make train ARGS="--seeds $2 $4" RECIPE="$1" CHECKPOINT="figures/$3.pt"; }
 
@@ -42,6 +42,8 @@ make train DATASET=synthetic CHECKPOINT=figures/drawn-robust.pt RECIPE=robust AR
 for network in figures/drawn-[0-4].pt figures/drawn-robust-[0-4].pt; do
 	make analysis CHECKPOINT="$network" ARGS="--output figures/drawn"
 done
+
+cp figures/everyday-0.pt checkpoint.pt && PYTHONPATH=.:tests .venv/bin/python docs/pages.py
 
 # docs/own-digits.md, docs/speed.md, docs/reliability.md
 make test
