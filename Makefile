@@ -45,7 +45,7 @@ options    = $(filter $(filter-out CHECKPOINT ARGS IMAGE,$(given)),$(1))
 flags      = $(foreach v,$(options),$(call $(if $(filter THINGS RESUME JSON,$(v)),switch,flag),$(v)))
 checkpoint = $(call quote,CHECKPOINT)
 run_train  = $(PY) train.py --checkpoint $(checkpoint) $(call flags,$(training))
-pytest     = $(PY) -m pytest -q -n 2 --dist loadfile tests
+pytest     = $(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests
 # IMAGE is one name where there is such a file, or where the shell cannot split it; else it is several.
 one_image  = $(shell { test -e $(call quote,IMAGE) || ! sh -nc 'set -- '$(call quote,IMAGE); } 2>&1 && echo yes)
 image      = $(if $(filter yes,$(one_image)),$(call quote,IMAGE),$(value IMAGE))
@@ -100,7 +100,7 @@ test: .venv/installed-dev ## run the tests that need no data, browser or GPU; tw
 
 test-all: .venv/installed-dev ## run all tests, with DATASET=folder on the real MNIST too; seven minutes
 	$(PY) -m ruff check .
-	KILLS=30 CASES=1000 $(pytest)
+	KILLS=12 CASES=400 $(pytest)
 
 clean: ## remove what the runs wrote: checkpoints, pictures, decoded data; an instant
 	rm -rf .cache demo .hypothesis .pytest_cache .ruff_cache __pycache__ */__pycache__

@@ -7,10 +7,11 @@ from scipy import ndimage
 CONTRAST = 0.05  # of black to white: what differs less from the paper is no ink
 EVEN = 0.25  # of a picture's pixels: so many that are all as dark, or bright, as any are paper
 TWO = 0.75  # of the variance of the brightness: what two levels explain are ink and paper
-THICK = 1 / 5  # of the longer side: strokes are thinner, but where a digit fills the picture
-STROKE = 0.09  # of the longer side: mostly strokes are that thin, and thinner than paper is wide
+# Of the longer side: how thick strokes may be, and how thick those are by which ink is told from
+# paper; on a page, and where a picture is of one digit.
+PAGE, ONE = (0.2, 0.09), (0.27, 0.27)
 GRID = 48  # cells, at the longer side, that are enough to tell whether ink is darker than paper
-OTHER = 1  # how doubtful, as evidence, it is that ink is what does not differ most from the paper
+OTHER = 2  # how doubtful, as evidence, it is that ink is what does not differ most from the paper
 FAINT = 0.3, 0.5  # of the ink's darkness: paper in a photo, and rules, may differ that much
 NOISY = 0.4  # of the ink's darkness: what is more is ink, however much noise there is
 OUTSIDE = 0.25  # of the longer side: so far along the border goes what reaches in from outside,
@@ -60,14 +61,14 @@ def two_levels(grey):
     return None
 
 
-def inks(grey):
+def inks(grey, thick, usual):
     """Yield (an ink [H, W], 0 on paper to 1, how doubtful it is) that a brightness [H, W] may mean.
 
     Of a photo or a scan: the paper may be uneven, in a shadow or on a table, and noisy. Likely ones
-    come first.
+    come first. How thick strokes may be, and are, is PAGE or ONE.
     """
-    smooth, length = ndimage.gaussian_filter(grey, 1), round(THICK * max(grey.shape)) // 2 * 2 + 1
-    likely = 1 if is_ink_dark(grey) else -1
+    smooth, length = ndimage.gaussian_filter(grey, 1), round(thick * max(grey.shape)) // 2 * 2 + 1
+    likely = 1 if is_ink_dark(grey, usual) else -1
     for sign, doubt in (likely, 0), (-likely, OTHER):
         paper = close(sign * smooth, length)
         ink = paper - sign * grey
@@ -105,13 +106,13 @@ def close(grey, length):
     return grey[length:-length, length:-length]
 
 
-def is_ink_dark(grey):
+def is_ink_dark(grey, stroke):
     """Whether ink is darker than its paper.
 
     It is what differs from the median of its surroundings, and is no edge, which a closing keeps.
     """
     cells = Image.fromarray(grey.astype(np.float32)).reduce(-(-max(grey.shape) // GRID))
-    length = round(STROKE * max(cells.size)) * 2 + 1
+    length = round(stroke * max(cells.size)) * 2 + 1
     median = np.asarray(cells.filter(ImageFilter.MedianFilter(length)), np.float64)
     cells = np.asarray(cells, np.float64)
     dark, light = (

@@ -70,7 +70,7 @@ def read_all(grey, lossless, fit, judge, threshold):
 
     Paper that is perfectly even leaves no doubt. Of thick strokes that fill a picture its two
     levels tell more than what surrounds them; but only a network that has learnt what is no digit
-    can tell whether that was so, with others it is the last resort.
+    can tell whether that was so, with others it is the last resort, and one digit is more likely.
     """
 
     def two_levels():
@@ -88,7 +88,8 @@ def read_all(grey, lossless, fit, judge, threshold):
     drawn = paper.drawn_ink(grey) if lossless and paper.is_even(grey) else None
     if drawn is not None:
         return all_inks([(drawn, 0)])
-    readings = two_levels(), all_inks(paper.inks(grey))
+    strokes = paper.PAGE if threshold else paper.ONE
+    readings = two_levels(), all_inks(paper.inks(grey, *strokes))
     return itertools.chain(*(readings if threshold else reversed(readings)))
 
 

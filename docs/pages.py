@@ -27,7 +27,7 @@ for line, (kind, index) in enumerate([("squared", 3), ("table", 1), ("touching",
     file.write_bytes(pages.page(images, index, kind)[0])
     reading = scan.read(file, judge=judge, threshold=checkpoint.settings["threshold"])
     print(kind, predict.predict(model, reading, checkpoint.class_names)["prediction"])
-    ink, _ = next(paper.inks(scan.to_grey(scan.decode(file)[0])))
+    ink, _ = next(paper.inks(scan.to_grey(scan.decode(file)[0]), *paper.PAGE))
     without = paper.without_rules(ink)
     ink = ink if without is None else without
     cells = (

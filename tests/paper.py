@@ -21,14 +21,14 @@ def sure(images):
 
 
 def read_picture(make, image, index, *, model, threshold=0.0):
-    """The image uint8 [28, 28] in the file make(image, index) that a model reads; or None."""
+    """The image uint8 [28, 28] in the file make(image, index) that a model reads; else all zero."""
     judge = functools.partial(predict.judge, model)
     path = Path(f"{index}.picture")
     path.write_bytes(make(image, index))
     try:
         return only(scan.read(path, judge=judge, threshold=threshold))
     except ValueError:
-        return None
+        return np.zeros((28, 28), np.uint8)
     finally:
         path.unlink()
 

@@ -106,4 +106,4 @@ def test_no_function_is_longer_than_a_screen():
 def test_the_pictures_in_the_project_are_known():
     kinds = {".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".svg", ".npz"}
     pictures = {str(path) for path in tracked() if path.suffix.lower() in kinds}
-    assert pictures == {"docs/demo.png", "docs/page.png", "docs/robustness.png"}
+    assert pictures == {f"docs/{name}.png" for name in ("demo", "page", "pages", "robustness")}

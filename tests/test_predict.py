@@ -277,7 +277,7 @@ def save_reader(reader):
 
 def test_rows_of_two_to_ten_digits_are_read(run, digits, reader):
     save_reader(reader)
-    words, right = [], []
+    words, placed = [], 0
     for index in range(20):
         picture, chosen = row(digits[0], index)
         picture.save(f"{index}.png")
@@ -285,14 +285,14 @@ def test_rows_of_two_to_ten_digits_are_read(run, digits, reader):
     predictions = ask(run, *(f"{n}.png" for n in range(20)), "--save-input", "seen")
     for found, word in zip(predictions, words, strict=True):
         answer = found["prediction"]
-        right += [a == b for a, b in zip(answer, word, strict=True)]
+        placed += in_place(word, answer)
         probabilities = np.array(found["probabilities"]).reshape(-1, 10)
         assert found["probability"] == pytest.approx(probabilities.max(1).prod())
         assert found["runner_up_probability"] <= found["probability"]
         assert sum(a != b for a, b in zip(answer, found["runner_up"], strict=True)) == 1
-    assert np.mean(right) > 0.85  # the network is one that was trained for seconds
+    assert placed > 0.85 * sum(map(len, words))  # by a network that was trained for seconds
     with Image.open("seen/01_0_28x28.png") as seen:
-        assert seen.size == (28 * len(words[0]), 28)
+        assert seen.size == (28 * len(predictions[0]["prediction"]), 28)
 
 
 @pytest.mark.parametrize("kind", KINDS)
