@@ -55,7 +55,7 @@ trained    = $(if $(filter $(first),$@),if test ! -e $(checkpoint); then \
 	$(if $(value CHECKPOINT),echo no $(checkpoint): training first;) \
 	$(run_train) $(if $(value RECIPE),,$(default_recipe)); \
 	$(if $(judged),else $(run_train) --resume;) fi)
-pictures   = index.html contact_sheet.png confusion_matrix.png learning_curve.png \
+pictures   = index.html contact_sheet.png confusion_matrix.png hidden_units.png learning_curve.png \
 	[0-9]*_true-*_predicted-*_probability-*_index-*[0-9].png
 
 # Modules of another Python, or of another project, do not belong into a run of this one.

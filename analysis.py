@@ -12,7 +12,7 @@ import torch
 
 import data
 from digits import confusion, gallery, pictures, traits
-from model import activations, evaluate, load_with_test_split
+from model import activations, evaluate, load_with_test_split, occlusion_sensitivity
 from plumbing import devices
 from plumbing.files import check_writable, replacing
 from recipes import learning_rate
@@ -97,9 +97,11 @@ def draw_learning_curve(checkpoint):
 def fill_page(about, mistakes, counts, model, logits, test, training):
     """The page of the mistakes, a string; test and training are data.Splits."""
     mistakes = mistakes[: gallery.MOST]
-    misread = test.images[[mistake.index for mistake in mistakes]]
+    indices = [mistake.index for mistake in mistakes]
+    misread, true, read = (each[indices] for each in (test.images, test.labels, logits.argmax(1)))
     alike = gallery.nearest(activations(model, misread), activations(model, training.images))
-    rows = gallery.page_rows(mistakes, test.labels, logits, alike, training.labels[alike])
+    found = alike, training.labels[alike], occlusion_sensitivity(model, misread, read, true)
+    rows = gallery.page_rows(mistakes, test.labels, logits, *found)
     images = torch.cat([misread[:, None], training.images[alike]], 1)
     return gallery.fill_page(about, test.class_names, counts, rows, images)
 
@@ -158,6 +160,8 @@ def main():
     drawn = gallery.picture_mistakes(chosen, test.images, test.class_names)
     drawn["confusion_matrix.png"] = confusion.draw(counts, test.class_names)
     drawn["learning_curve.png"] = draw_learning_curve(checkpoint)
+    weights, _, votes, _ = (parameter.detach().cpu() for parameter in model.parameters())
+    drawn["hidden_units.png"] = pictures.hidden_units(weights, votes, test.class_names)
     about = (
         f"The network reads {result.accuracy:.2%} of the {images} of {dataset} right"
         f"{checkpoint.taken_out}."

@@ -101,12 +101,15 @@ def nearest(activations, references):
     return torch.cat([(block @ references.T - halves).topk(count).indices for block in blocks])
 
 
-def page_rows(mistakes, labels, logits, alike, alike_labels):
+def page_rows(mistakes, labels, logits, alike, alike_labels, sensitivity):
     """What fill_page() says of each mistake, a dict.
 
     labels int64 [N] and logits float32 [N, 10] are of all images in which the indices count; alike,
-    int64 [M, K], are the indices of training images, and alike_labels, int64 [M, K], their labels.
+    int64 [M, K], are the indices of training images, and alike_labels, int64 [M, K], their labels;
+    sensitivity, float32 [M, 14, 14], is what occlusion_sensitivity() in model.py finds.
     """
+    shares = sensitivity / sensitivity.abs().amax((1, 2), keepdim=True).clamp(min=1e-9)
+    codes = (128 + 127 * shares).round().byte().numpy()
     return [
         {
             "index": mistake.index,
@@ -115,8 +118,11 @@ def page_rows(mistakes, labels, logits, alike, alike_labels):
             "probabilities": logits[mistake.index].double().softmax(0).round(decimals=4).tolist(),
             "trait": mistake.trait,
             "alike": [{"index": k, "label": label} for k, label in zip(*others, strict=True)],
+            "sensitivity": base64.b64encode(code.tobytes()).decode(),
         }
-        for mistake, *others in zip(mistakes, alike.tolist(), alike_labels.tolist(), strict=True)
+        for mistake, code, *others in zip(
+            mistakes, codes, alike.tolist(), alike_labels.tolist(), strict=True
+        )
     ]
 
 
@@ -129,8 +135,9 @@ def fill_page(about, class_names, confusion, mistakes, images):
     class_names: ten strings.
     confusion: int64 [10, 10], how many images of a true class, the row, were read as another.
     mistakes: M dicts, each with the index of the image, its true and predicted class, the ten
-        probabilities, the trait in words ("none", or "unknown"), and the index and label of each
-        of K training images that are alike.
+        probabilities, the trait in words ("none", or "unknown"), the index and label of each of K
+        training images that are alike, and the sensitivity, bytes [14 * 14] in base64: above 128
+        where ink speaks for the predicted class, below where it speaks for the true one.
     images: uint8 [M, 1 + K, 28, 28], of each mistake and of those that are alike.
     """
     sprite = io.BytesIO()

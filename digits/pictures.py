@@ -4,19 +4,22 @@ import math
 from itertools import groupby
 from operator import itemgetter
 
+import torch
 from PIL import Image, ImageDraw, ImageFont
 
 SMALL = 4  # pixels per pixel of an image, where there are many
+UNIT = 3  # and where there are more than a hundred
 GAP = 16  # pixels around the pictures of a contact sheet
 FONT = 17  # pixels
 BLUE = (8, 48, 107)  # dark: told from white and grey by people of any colour vision
+ORANGE = (179, 88, 6)  # and from this, too
 CHART = 760, 220  # pixels, with the margins
 MARGIN = 84, 44, 72, 30  # pixels: left, top, right, bottom
 FINE = 2  # how many times larger lines are drawn, then reduced: Pillow's have hard edges
 
 
 def enlarge(image, scale):
-    """A picture of an image uint8 [28, 28] with hard-edged pixels."""
+    """A picture of an image uint8 [28, 28], or [28, 28, 3] in colour, with hard-edged pixels."""
     picture = Image.fromarray(image.numpy())
     return picture.resize((28 * scale, 28 * scale), Image.Resampling.NEAREST)
 
@@ -69,7 +72,8 @@ def contact_sheet(pictures, captions, columns):
     lines = max(caption.count("\n") + 1 for caption in captions)
     width, height = across + GAP, down + GAP + lines * (FONT + 4)
     rows = -(-len(pictures) // columns)
-    sheet = Image.new("L", (columns * width + GAP, rows * height + GAP), "white")
+    size = columns * width + GAP, rows * height + GAP
+    sheet = Image.new(pictures[0].mode, size, "white")
     pen = ImageDraw.Draw(sheet)
     for position, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
         left = GAP + position % columns * width
@@ -77,6 +81,25 @@ def contact_sheet(pictures, captions, columns):
         sheet.paste(picture, (left, top))
         pen.multiline_text((left, top + down + GAP // 4), caption, "black", font)
     return sheet
+
+
+def hidden_units(weights, votes, class_names):
+    """A picture of the weights of hidden units, float32 [H, 784], each as an image.
+
+    Ink where they are orange makes a unit active, where they are blue it keeps it from that; the
+    darker, the more, in shares of its largest weight. Below stand the classes that it votes most
+    for and against, by votes, float32 [10, H], in which order they come, too.
+    """
+    names = [name[:9] for name in legible(class_names)]
+    first, last = votes.argmax(0), votes.argmin(0)
+    order = (10 * first + last).argsort(stable=True).tolist()
+    shares = (weights / weights.abs().amax(1, keepdim=True)).view(-1, 28, 28, 1)
+    shares = shares.round(decimals=1)  # few colours make a small file
+    colours = torch.where(shares > 0, torch.tensor(ORANGE), torch.tensor(BLUE))
+    images = (255 + shares.abs() * (colours - 255)).round().byte()
+    tiles = [enlarge(images[unit], UNIT) for unit in order]
+    captions = [f"{names[first[unit]]}\nnot {names[last[unit]]}" for unit in order]
+    return contact_sheet(tiles, captions, columns=16).quantize(256)
 
 
 def ticks(low, high):

@@ -1,5 +1,6 @@
 """analysis.py through its command line: what it prints, its pictures and its page."""
 
+import base64
 import json
 import re
 from pathlib import Path
@@ -15,11 +16,11 @@ import analysis
 import data
 import train
 from digits import pictures, traits
-from model import evaluate, load_checkpoint
+from model import evaluate, load_checkpoint, occlusion_sensitivity
 
 FOLDER = Path("misclassified_samples")
 SHEET = "contact_sheet.png"
-OF_THE_RUN = {"index.html", "confusion_matrix.png", "learning_curve.png"}
+OF_THE_RUN = {"index.html", "confusion_matrix.png", "hidden_units.png", "learning_curve.png"}
 
 
 @pytest.fixture
@@ -67,7 +68,7 @@ def test_the_pictures_are_the_most_confident_mistakes_with_their_traits(run, tra
             assert picture.size == (280, 280)
             assert np.array_equal(np.asarray(picture)[5::10, 5::10], test.images[index])
     assert len({mistake["trait"] for mistake in summary["worst"]}) > 1
-    for name in "contact_sheet", "confusion_matrix", "learning_curve":
+    for name in "contact_sheet", "confusion_matrix", "hidden_units", "learning_curve":
         with Image.open(FOLDER / f"{name}.png") as picture:
             picture.load()
 
@@ -138,6 +139,10 @@ def test_the_page_holds_what_the_analysis_knows(run, trained):
         np.testing.assert_allclose(distances[alike], np.sort(distances)[:3], rtol=1e-4)
         assert [other["label"] for other in found["alike"]] == training.labels[alike].tolist()
         assert np.array_equal(row, torch.cat([test.images[index, None], training.images[alike]]))
+        sensitivity = np.frombuffer(base64.b64decode(found["sensitivity"]), np.uint8)
+        classes = (torch.tensor([found[name]]) for name in ("predicted", "true"))
+        falls = occlusion_sensitivity(model, test.images[index, None], *classes).flatten().numpy()
+        np.testing.assert_allclose(sensitivity, 128 + 127 * falls / np.abs(falls).max(), atol=0.51)
 
 
 def test_a_file_of_test_images_alone_has_neither_traits_nor_alike_images(run, trained):

@@ -62,6 +62,9 @@ def test_the_nearest_are_those_of_the_smallest_distance():
     assert gallery.nearest(few[:0], many).shape == (0, 3)
 
 
+SENSITIVITY = bytes([255, *[128] * 194, 1])  # wholly for what was read, neither, wholly against
+
+
 def make_page(count, class_names="0123456789", mistakes=None):
     """A page of the first of these mistakes [(true, predicted)], or of any, in images of noise."""
     generator = np.random.default_rng(0)
@@ -75,6 +78,7 @@ def make_page(count, class_names="0123456789", mistakes=None):
         row["probabilities"] = [shares.get(label, 0 if label else 0.2) for label in range(10)]
         row["trait"] = "none" if i % 2 else "proportion 0.41, less than 99% of its class"
         row["alike"] = [{"index": 50_000 + k, "label": (predicted + k) % 10} for k in range(3)]
+        row["sensitivity"] = base64.b64encode(SENSITIVITY).decode()
         rows.append(row)
     images = torch.from_numpy(generator.integers(0, 256, (count, 4, 28, 28), np.uint8))
     return gallery.fill_page("98.07% are right", list(class_names), confusion, rows[:count], images)
@@ -208,13 +212,19 @@ def test_a_card_shows_image_probabilities_trait_and_what_is_alike(show):
     assert "nothing unusual" in second.text
     names = [canvas.accessible_name for canvas in find(first, "canvas")]
     alike = [f"{label}, training image {50_000 + k}" for k, label in enumerate((9, 0, 1))]
-    assert names == ["4 read as 9, image 9000", *alike]
+    tinted = "the same, with what speaks for 9 in orange, for 4 in blue"
+    assert names == ["4 read as 9, image 9000", tinted, *alike]
     assert [label.text for label in find(first, ".alike li")] == ["9", "0", "1"]
     drawn = page.execute_script(
         "return [...document.querySelectorAll('.card canvas')].map(canvas => "
-        "[...canvas.getContext('2d').getImageData(0, 0, 28, 28).data].filter((_, i) => i % 4 == 0))"
+        "[...canvas.getContext('2d').getImageData(0, 0, 28, 28).data])"
     )
-    assert (np.array(drawn).reshape(5, 4, 28, 28) == read_content(source)[1]).all()
+    drawn = np.array(drawn).reshape(5, 5, 28, 28, 4)
+    images, tinted = read_content(source)[1], drawn[:, 1, ..., :3]
+    assert (drawn[..., 0][:, [0, 2, 3, 4]] == images).all()
+    tints = np.full((28, 28, 3), 255)
+    tints[:2, :2], tints[-2:, -2:] = (255, 128, 0), (40, 130, 255)
+    assert np.abs(tinted - images[:, 0, ..., None] * (tints / 255)).max() <= 1
 
 
 @browser

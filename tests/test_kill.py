@@ -98,7 +98,7 @@ def test_killed_in_the_analysis_it_leaves_whole_pictures(run, dataset):
         assert len(leftovers()) <= kills
     let_two_days_pass(leftovers())
     assert run(analysis.main, "--checkpoint", "one.pt")[0] == 0
-    assert leftovers() == [] and len(list(folder.iterdir())) == 14
+    assert leftovers() == [] and len(list(folder.iterdir())) == 15
 
 
 # Several at once.

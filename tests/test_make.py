@@ -266,7 +266,7 @@ def test_demo_clean_and_remove(project):
     shown = make("demo", "EPOCHS=1", "DEVICE=cpu")
     assert shown.returncode == 0, shown.stdout
     written, pictures = Path("demo/misclassified_samples"), Path("misclassified_samples")
-    assert len(list(written.iterdir())) == 14
+    assert len(list(written.iterdir())) == 15
     shutil.copytree(written, pictures, dirs_exist_ok=True)
     mine = {pictures / "mine.png", Path("checkpoint-old.pt"), Path("checkpoint-2024-05.pt")}
     left = ["checkpoint.pt", "checkpoint-0.pt", "checkpoint-12.pt", "draw.html", ".784-128-10-left"]

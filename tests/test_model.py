@@ -13,8 +13,15 @@ from conftest import FACTS, HISTORY, ROOT, python, save_network
 
 import data
 import recipes
-from digits import distort
-from model import MLP, Evaluation, activations, evaluate, load_checkpoint
+from digits import distort, synthetic
+from model import (
+    MLP,
+    Evaluation,
+    activations,
+    evaluate,
+    load_checkpoint,
+    occlusion_sensitivity,
+)
 from plumbing import optimizer as optimizers
 from plumbing.cli import InputError
 from plumbing.optimizer import Adam
@@ -150,6 +157,30 @@ def test_a_network_takes_moments_out_of_images_if_it_was_trained_so(tmp_path, mo
     with torch.inference_mode():
         logits = loaded.layers[-1](activations(loaded, images))
     torch.testing.assert_close(logits, expected.detach())
+
+
+@pytest.mark.parametrize("moments", [0, 2])
+def test_what_speaks_for_a_class_is_the_ink_without_which_it_leads_by_less(network, moments):
+    model = MLP(moments)
+    model.load_state_dict(network.state_dict())
+    images = synthetic.generate(40, seed=6)[0]
+
+    def leads(images):
+        logits = evaluate(model, images, first).logits
+        return logits.gather(1, first[:, None])[:, 0] - logits.gather(1, second[:, None])[:, 0]
+
+    first, second = evaluate(model, images, images[:, 0, 0]).logits.topk(2).indices.T
+    found = occlusion_sensitivity(model, images, first, second)
+    for row, column in (0, 0), (5, 7), (8, 6), (13, 13):
+        covered = images.clone()
+        top, left = max(0, 2 * row - 2), max(0, 2 * column - 2)
+        covered[:, top : 2 * row + 4, left : 2 * column + 4] = 0
+        falls = leads(images) - leads(covered)
+        torch.testing.assert_close(found[:, row, column], falls, rtol=1e-3, atol=1e-3)
+    # Without all ink that speaks for the first, or for the second, it leads by less, or by more.
+    near = found.repeat_interleave(2, 1).repeat_interleave(2, 2)
+    assert (leads(images * (near <= 0)) < leads(images)).float().mean() > 0.9
+    assert (leads(images * (near >= 0)) > leads(images)).float().mean() > 0.9
 
 
 def test_an_exported_network_gives_the_same_logits():

@@ -108,6 +108,28 @@ def test_a_line_goes_through_its_points():
     assert blue([(4, 0.5)], 4, 0.5)  # a run of one epoch has one point, and no line
 
 
+def test_hidden_units_are_orange_for_and_blue_against_and_in_the_order_of_their_votes():
+    weights, votes = torch.zeros(3, 784), torch.zeros(10, 3)
+    weights[0, 0], weights[0, 783], weights[1, 28], weights[2, 5] = 2, -1, -0.1, 3
+    votes[7, 0] = votes[2, 1] = votes[2, 2] = 1
+    votes[3, 0] = votes[9, 1] = votes[4, 2] = -1
+    sheet = pictures.hidden_units(weights, votes, list("0123456789")).convert("RGB")
+    side = 28 * pictures.UNIT
+    tiles = [
+        np.asarray(sheet)[pictures.GAP :, pictures.GAP + n * (side + pictures.GAP) :][:side, :side]
+        for n in range(3)
+    ]
+    seven, four, nine = (tiles[n][1 :: pictures.UNIT, 1 :: pictures.UNIT] for n in (2, 0, 1))
+    for tile, place, colour in (
+        (seven, (0, 0), pictures.ORANGE),
+        (seven, (27, 27), [(255 + shade) / 2 for shade in BLUE]),  # half of its largest weight
+        (nine, (1, 0), BLUE),
+        (four, (0, 5), pictures.ORANGE),
+    ):
+        assert np.abs(tile[place] - np.array(colour)).max() <= 1
+        assert (tile == 255).all(-1).sum() == 784 - (2 if tile is seven else 1)
+
+
 def test_a_learning_curve_is_three_charts_below_one_another():
     curve = pictures.learning_curve([0.5, 0.1], [0.9, 0.95], [(0, 0), (2, 0.02)], 0.02, "test")
     width, height = pictures.CHART
