@@ -32,8 +32,9 @@ figures robust 2 neither "$robust --occlusion 0 --extra-writing 0"
 make robustness ARGS="--checkpoint figures/*.pt"
 
 # docs/why-it-errs.md: traits of the mistakes, traits changed and undone, drawn digits alone
-make analysis CHECKPOINT=figures/quick-0.pt ARGS="--output figures/quick"
 for recipe in quick accurate robust; do
+	make analysis CHECKPOINT="figures/$recipe-0.pt" ARGS="--output figures/$recipe"
+	cp "figures/$recipe-0.pt" "figures/$recipe.pt"
 	.venv/bin/python docs/causes.py --dataset "$DATASET" --checkpoint "figures/$recipe-0.pt"
 done
 make train DATASET=synthetic CHECKPOINT=figures/drawn.pt \
@@ -43,7 +44,16 @@ for network in figures/drawn-[0-4].pt figures/drawn-robust-[0-4].pt; do
 	make analysis CHECKPOINT="$network" ARGS="--output figures/drawn"
 done
 
-cp figures/everyday-0.pt checkpoint.pt && PYTHONPATH=.:tests .venv/bin/python docs/pages.py
+# Pictures of README.md and docs/, and docs/how-it-learns.md, docs/settings.md
+cp figures/quick/hidden_units.png docs/units-quick.png
+cp figures/robust/hidden_units.png docs/units-robust.png
+cp figures/accurate/learning_curve.png docs/learning_curve.png
+.venv/bin/python -m docs.resistance figures/quick.pt figures/accurate.pt figures/robust.pt
+cp figures/everyday-0.pt checkpoint.pt
+make draw && .venv/bin/python -m docs.film
+PYTHONPATH=.:tests .venv/bin/python docs/pages.py
+.venv/bin/python -m docs.costs "$DATASET"
+.venv/bin/python -m docs.settings > docs/settings.md
 
 # docs/own-digits.md, docs/speed.md, docs/reliability.md
 make test

@@ -1,13 +1,18 @@
-"""The experiment of docs/causes.py."""
+"""The experiments of docs/, and a picture."""
 
 import json
+import sys
+from pathlib import Path
 
+import pytest
 from conftest import save_network
+from PIL import Image
 
 import data
+import recipes
 import robustness
 from digits import traits
-from docs import causes
+from docs import causes, costs, resistance
 
 
 def test_flips_only_grow_and_begin_with_few(network):
@@ -40,3 +45,25 @@ def test_it_prints_what_it_found(run, network):
     names = [row[0] for row in summary["undone"]]
     assert names == ["slant", "the other way", "proportion", "the other way", "both"] + names[1:2]
     assert f"  {summary['flipped']['slant'][-1]:6.1%}\n" in out
+
+
+def test_the_shares_of_an_epoch_add_up_and_products_have_the_largest():
+    shares = costs.shares(data.load("synthetic", "train"), recipes.QUICK)
+    assert sum(shares.values()) == pytest.approx(1)
+    assert shares["matrix products"] == max(shares.values()) and shares["Adam"] > 0
+
+
+def test_one_digit_is_pictured_as_three_networks_read_it(network, monkeypatch):
+    Path("docs").mkdir()
+    names = ["quick.pt", "accurate.pt", "robust.pt"]
+    for name in names:
+        save_network(network, Path(name))
+    monkeypatch.setattr(sys, "argv", ["resistance.py", *names])
+    read = []
+    monkeypatch.setattr(resistance, "write", lambda *told: read.append(told[-2:]))
+    resistance.main()
+    clean = [one for row in range(len(resistance.ROWS)) for one in read[21 * row : 21 * row + 3]]
+    assert len(read) == 21 * len(resistance.ROWS)  # of three networks, six severities and none
+    assert clean == [(Path(name).stem, resistance.DIGIT) for name in names] * len(resistance.ROWS)
+    with Image.open("docs/resistance.png") as picture:
+        assert picture.size[0] > 7 * 28 * 4

@@ -106,4 +106,5 @@ def test_no_function_is_longer_than_a_screen():
 def test_the_pictures_in_the_project_are_known():
     kinds = {".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".svg", ".npz"}
     pictures = {str(path) for path in tracked() if path.suffix.lower() in kinds}
-    assert pictures == {f"docs/{name}.png" for name in ("demo", "page", "pages", "robustness")}
+    names = "demo learning_curve pages resistance units-quick units-robust".split()
+    assert pictures == {"docs/page.gif", *(f"docs/{name}.png" for name in names)}

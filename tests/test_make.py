@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import inspect
 import os
 import re
 import shlex
@@ -9,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 import venv
 import zipfile
 from pathlib import Path
@@ -17,6 +19,7 @@ import pytest
 from conftest import ROOT
 from processes import heed_ctrl_c, wait_for
 
+import train
 from plumbing import install as installer
 
 README = (ROOT / "README.md").read_text()
@@ -85,6 +88,14 @@ def test_the_docs_name_every_target_setting_and_flag_and_no_other(run):
     assert OF_MAKE <= named <= settings(*TARGETS)
     known = {"--index-url"}.union(*(flags(run, script) for script in SCRIPTS))  # pip's is one
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", text)) == known
+
+
+def test_the_settings_are_those_of_help_and_the_loop_in_the_readme_is_that_of_train():
+    shown = subprocess.run([sys.executable, "-m", "docs.settings"], **SHOWN, cwd=ROOT)
+    assert shown.stdout == (ROOT / "docs" / "settings.md").read_text()
+    (loop,) = re.findall(r"```python\n(.*?)```", README, re.S)
+    assert loop.startswith("for epoch in")
+    assert inspect.getsource(train.train).endswith("\n" + textwrap.indent(loop, "    "))
 
 
 # A Python that prints what it is to run, and foreign modules that it would see; training leaves a
