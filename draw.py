@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 
 from digits import candidates, scan
-from model import advice, load_checkpoint
+from model import TURNS, advice, load_checkpoint
 from plumbing.files import check_writable, replacing
 
 PAGE = Path(__file__).with_name("digits") / "page.html"
@@ -25,6 +25,7 @@ def fill_page(model, checkpoint):
         "moments": model.moments,
         "threshold": checkpoint.settings["threshold"],
         "reading": {
+            "TURNS": TURNS,
             "THRESHOLD": scan.USUAL,
             **{name: getattr(candidates, name) for name in READING},
         },

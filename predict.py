@@ -17,7 +17,7 @@ from PIL import Image
 import data
 from digits import scan
 from digits.frame import Frame
-from model import advice, load_checkpoint
+from model import advice, judge, load_checkpoint
 from plumbing.files import PICTURE_FORMATS, check_writable, replacing
 
 # Of the table that --output writes; all but the last have the names that they have with --json.
@@ -26,25 +26,17 @@ NO_DIGIT = "no digit"
 HEAD = ("\ufeff" + ",".join(COLUMNS)).encode()  # by which a table is known, and known as UTF-8
 
 
-def stack(lines):
-    """What a network takes, float32 [N, 1, 28, 28], of the images in what scan.read() finds."""
-    return data.to_float(torch.from_numpy(np.stack([image for line in lines for image in line])))
-
-
-@torch.inference_mode()
-def judge(model, images):
-    """The probabilities, float64 [N, 10], that a model gives for images uint8 [N, 28, 28]."""
-    return model(data.to_float(torch.from_numpy(images))).double().softmax(1).numpy()
-
-
 @torch.inference_mode()
 def predict(model, reading, class_names, threshold=0.0):
     """What a model on the CPU reads in what scan.read() finds, a dict for --json.
 
     A threshold of 0 says that the model has not learnt what is no digit, so one image is a digit.
     """
-    images = stack(reading.lines)
-    probabilities = model(images).double().softmax(1)
+    images = np.stack([image for line in reading.lines for image in line])
+    if class_names == data.DIGITS:
+        probabilities = torch.from_numpy(judge(model, images))
+    else:
+        probabilities = model(data.to_float(torch.from_numpy(images))).double().softmax(1)
     (first, second), classes = (values.unbind(1) for values in probabilities.topk(2))
     # The second best reading differs in the one image of which the network is least sure.
     doubtful = (second / first).argmax().item()

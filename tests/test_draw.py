@@ -152,7 +152,7 @@ def see(page, inks):
 
 SEE = """return arguments[0].map(([pixels, height, width]) => {
   const image = fit(pixels, height, width);
-  return [image, classify(preprocess(image))];
+  return [image, digits ? judge(image) : classify(preprocess(image))];
 })"""
 
 
@@ -160,7 +160,7 @@ def compare(page, network, inks):
     """Assert that the page makes of inks uint8 [H, W] what scan.py and the network do."""
     images = np.stack([scan.fit(ink / 255) for ink in inks])
     with torch.inference_mode():
-        expected = network(data.to_float(torch.from_numpy(images))).double().softmax(1).numpy()
+        expected = predict.judge(network, images)
     seen, probabilities = see(page, inks)
     assert (seen == images).all()
     assert (probabilities.argmax(1) == expected.argmax(1)).all()
@@ -244,7 +244,7 @@ def test_of_a_row_the_page_reads_the_same_digits(show, network, monkeypatch, lea
             np.testing.assert_array_equal(np.reshape(seen, (-1, 28, 28)), images)
             counts.append(len(seen))
         refused += none
-    assert set(counts) >= {1, 2, 3, 4} and (refused > 10) == (least > 0)
+    assert set(counts) >= {1, 2, 3} and (refused > 10) == (least > 0)
 
 
 @browser
