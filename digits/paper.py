@@ -100,10 +100,12 @@ def close(grey, length):
 
     A morphological closing: edges, of a shadow or of paper on a table, stay where they are.
     """
-    grey = np.pad(grey, length, mode="edge")
+    reach = length // 2 + 1
+    grey = np.pad(grey, reach, mode="edge")
     for extreme in ndimage.maximum_filter1d, ndimage.minimum_filter1d:
-        grey = extreme(extreme(grey, length, 0), length, 1)
-    return grey[length:-length, length:-length]
+        for axis in 0, 1:
+            grey = extreme(grey, length, axis, mode="nearest")
+    return grey[reach:-reach, reach:-reach]
 
 
 def is_ink_dark(grey, stroke):
