@@ -9,6 +9,7 @@ import base64
 import json
 from pathlib import Path
 
+import data
 from digits import candidates, scan
 from model import TURNS, advice, load_checkpoint
 from plumbing.files import check_writable, replacing
@@ -25,7 +26,7 @@ def fill_page(model, checkpoint):
         "moments": model.moments,
         "threshold": checkpoint.settings["threshold"],
         "reading": {
-            "TURNS": TURNS,
+            "TURNS": TURNS if checkpoint.class_names == data.DIGITS else [0],
             "THRESHOLD": scan.USUAL,
             **{name: getattr(candidates, name) for name in READING},
         },

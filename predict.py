@@ -17,7 +17,7 @@ from PIL import Image
 import data
 from digits import scan
 from digits.frame import Frame
-from model import advice, judge, load_checkpoint
+from model import TURNS, advice, judge, load_checkpoint
 from plumbing.files import PICTURE_FORMATS, check_writable, replacing
 
 # Of the table that --output writes; all but the last have the names that they have with --json.
@@ -33,10 +33,8 @@ def predict(model, reading, class_names, threshold=0.0):
     A threshold of 0 says that the model has not learnt what is no digit, so one image is a digit.
     """
     images = np.stack([image for line in reading.lines for image in line])
-    if class_names == data.DIGITS:
-        probabilities = torch.from_numpy(judge(model, images))
-    else:
-        probabilities = model(data.to_float(torch.from_numpy(images))).double().softmax(1)
+    turns = TURNS if class_names == data.DIGITS else [0]
+    probabilities = torch.from_numpy(judge(model, images, turns))
     (first, second), classes = (values.unbind(1) for values in probabilities.topk(2))
     # The second best reading differs in the one image of which the network is least sure.
     doubtful = (second / first).argmax().item()

@@ -22,7 +22,7 @@ from model import MLP
 from plumbing.optimizer import Adam
 
 OPERATIONS = {  # of PyTorch, by what they are for
-    "matrix products": "addmm|mm|linear|t",
+    "matrix products": "addmm|mm",
     "softmax and loss": "_log_softmax.*|nll_loss.*",
     "ReLU": "clamp_min_?|relu|threshold_backward",
     "Adam": "_fused_adam_.*|_foreach_.*",

@@ -26,17 +26,9 @@ SEED count, too.
 |---|---|---|"""
 OF_MAKE = [
     ("IMAGE=", "predict", "pictures, folders; with a space: `IMAGE=\"'my 7.jpg' 8.png\"`"),
-    (
-        "ARGS=",
-        "all",
-        'flags as they are, for several values: `ARGS="--checkpoint a.pt b.pt"`',
-    ),
+    ("ARGS=", "all", 'flags as they are, for several values: `ARGS="--checkpoint a.pt b.pt"`'),
     ("PYTHON=", "install", "the Python of `.venv` (default: python3)"),
-    (
-        "CUDA=",
-        "install",
-        "1 or 0: PyTorch with CUDA or without (default: where a GPU is seen)",
-    ),
+    ("CUDA=", "install", "1 or 0: PyTorch with CUDA or without (default: where a GPU is seen)"),
     ("PIP_ARGS=", "install", "flags with which pip installs, in place of uv"),
     ("DEBUG=", "all", "1: the traceback of an error, too"),
 ]
