@@ -219,14 +219,14 @@ READ = """return arguments[0].map(([pixels, height, width]) => {
 
 
 @browser
-@pytest.mark.parametrize("least", [0.0, 0.9])
+@pytest.mark.parametrize("least", [0.0, 0.6])
 def test_of_a_row_the_page_reads_the_same_digits(show, network, monkeypatch, least):
     page = show(network, settings=threshold(least))
     # The page neither cuts pieces nor looks for lines and rules.
     monkeypatch.setattr(candidates, "cut", lambda piece, pieces, ink: [])
     monkeypatch.setattr(candidates, "arrange", lambda found: [candidates.from_left(found)])
     monkeypatch.setattr(paper, "without_rules", lambda ink: None)
-    inks = list(rows(100, np.random.default_rng(1)))
+    inks = list(rows(150, np.random.default_rng(1)))
     found = []
     for start in range(0, len(inks), 25):
         part = inks[start : start + 25]
@@ -243,7 +243,7 @@ def test_of_a_row_the_page_reads_the_same_digits(show, network, monkeypatch, lea
             np.testing.assert_array_equal(np.reshape(seen, (-1, 28, 28)), images)
             counts.append(len(seen))
         refused += none
-    assert set(counts) >= {1, 2, 3} and (refused > 10) == (least > 0)
+    assert set(counts) >= {1, 2, 3, 4, 5} and (refused > 10) == (least > 0)
 
 
 @browser

@@ -178,8 +178,7 @@ def test_pages_of_all_kinds_are_read(run):
         placed = sum(in_place(truths[path], read[path].replace(" ", "")) for path in paths)
         print(f"{kind}: {placed} of {digits} digits in place")
         shares.append(placed / digits)
-    # Three networks had 98.9 % and more of all in place, and a page may be lost as a whole.
-    assert statistics.mean(shares) >= 0.96 and min(shares) >= 0.8
+    assert statistics.mean(shares) >= 0.96 and min(shares) >= 0.9
 
 
 @pytest.mark.skipif(not PAGES, reason="no folder with pages of digits: PAGES=folder")
