@@ -9,7 +9,7 @@ from torch.optim.adam import adam
 class Adam:
     """Adam (D. Kingma and J. Ba, 2015), with the arithmetic of torch.optim.Adam(fused=True).
 
-    That class spends as much time in Python as in arithmetic on so small a network, and its first
+    That class spends more time in Python than in arithmetic on so small a network, and its first
     use imports the compiler of torch.compile, which takes half as long again as `import torch`.
     """
 
